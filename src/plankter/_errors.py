@@ -1,0 +1,80 @@
+"""Every error plankter raises on purpose.
+
+PlankterError
+  x ReadError            an instrument's file cannot be read as what it should be
+    - UnsupportedFormat  no reader takes the path
+  x StoreError           catalogue or archive
+    - Conflict           what is to be stored contradicts what is stored
+    - NewerWorkspace     written by a later version of plankter
+    - NotFound           no such run, sample, class or model
+  x ImageError           pixels that cannot or must not be decoded
+  x ModelError           a model that cannot be loaded or does not fit
+  x SettingsError        plankter.toml or a table of the user's
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class PlankterError(Exception):
+    """Base of all. Says which file and row, what was expected, and what to do.
+
+    Args:
+        message: what is wrong, and what was expected.
+        path: the file concerned.
+        row: the line or record in it, counted from 1.
+        hint: what the user can do.
+    """
+
+    code = "error"
+
+    def __init__(
+        self, message: str, *, path: Path | str | None = None, row: int | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message, self.path, self.row, self.hint = message, str(path) if path else None, row, hint
+
+    def __str__(self) -> str:
+        where = "" if self.path is None else f"{self.path}{'' if self.row is None else f', row {self.row}'}: "
+        return f"{where}{self.message}{'' if self.hint is None else f' ({self.hint})'}"
+
+    def as_dict(self) -> dict[str, str | int | None]:
+        """The object that ``--json`` prints for a command that failed as a whole."""
+        return {"code": self.code, "message": self.message, "path": self.path, "row": self.row, "hint": self.hint}
+
+
+class ReadError(PlankterError):
+    code = "unreadable"
+
+
+class UnsupportedFormat(ReadError):
+    code = "unsupported_format"
+
+
+class StoreError(PlankterError):
+    code = "store"
+
+
+class Conflict(StoreError):
+    code = "conflict"
+
+
+class NewerWorkspace(StoreError):
+    code = "newer_workspace"
+
+
+class NotFound(StoreError):
+    code = "not_found"
+
+
+class ImageError(PlankterError):
+    code = "image"
+
+
+class ModelError(PlankterError):
+    code = "model"
+
+
+class SettingsError(PlankterError):
+    code = "settings"

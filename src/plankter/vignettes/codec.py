@@ -1,0 +1,147 @@
+"""Encoded images <-> pixels, within limits: every image is hostile until its header has been read."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from plankter._errors import ImageError
+from plankter.types import ImageArray
+
+FORMATS = ("TIFF", "PNG", "JPEG", "BMP")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is decoded at most. Real collages have 2.3 million pixels; a bomb of 20 kB can claim hundreds of millions."""
+
+    max_pixels: int = 64_000_000
+    max_bytes: int = 400_000_000
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def image_header(data: bytes, *, path: Path | str | None = None) -> tuple[str, int, int]:
+    """Format, width and height in px from the header alone.
+
+    Raises:
+        ImageError: no image of a known format.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the size is judged by our own limit, not by Pillow's warning
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                return str(image.format), image.width, image.height
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"expected a {', '.join(FORMATS)} image: {error}", path=path) from error
+
+
+def _complete(kind: str, data: bytes) -> bool:
+    # OpenCV returns the readable half of a truncated JPEG or PNG as if it were whole
+    if kind == "JPEG":
+        return b"\xff\xd9" in data[-1024:]
+    return kind != "PNG" or b"IEND" in data[-64:]
+
+
+def decode_image(
+    data: bytes, *, path: Path | str | None = None, limits: Limits = DEFAULT_LIMITS, grey: bool = False
+) -> ImageArray:
+    """Decodes one image of known format and acceptable size.
+
+    Args:
+        data: the encoded file.
+        path: named in errors.
+        limits: what is refused before decoding.
+        grey: convert to one channel while decoding.
+
+    Returns:
+        uint8 (h, w) or (h, w, 3) in BGR order; 16-bit pixels are scaled to 8, transparency dropped.
+
+    Raises:
+        ImageError: not an image, too large, truncated or damaged.
+    """
+    if len(data) > limits.max_bytes:
+        raise ImageError(f"file of {len(data):,} bytes is over the limit of {limits.max_bytes:,}", path=path)
+    kind, width, height = image_header(data, path=path)
+    if width * height > limits.max_pixels:
+        raise ImageError(
+            f"image of {width} x {height} px is over the limit of {limits.max_pixels:,} pixels", path=path
+        )
+    if not _complete(kind, data):
+        raise ImageError(f"the {kind} is truncated: its end mark is missing", path=path)
+    flag = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_UNCHANGED
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    except cv2.error as error:
+        raise ImageError(f"the {kind} of {width} x {height} px cannot be decoded: {error.err}", path=path) from error
+    if image is None:
+        raise ImageError(f"the {kind} of {width} x {height} px is damaged", path=path)
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise ImageError(f"expected 8 or 16 bits a channel, got {image.dtype}", path=path)
+    if image.ndim == 3 and image.shape[2] == 4:
+        image = image[:, :, :3]
+    elif image.ndim == 3 and image.shape[2] == 1:
+        image = image[:, :, 0]
+    return np.ascontiguousarray(image)
+
+
+def read_image(path: Path, *, limits: Limits = DEFAULT_LIMITS, grey: bool = False) -> ImageArray:
+    """`decode_image` of a file.
+
+    Raises:
+        ImageError: missing, unreadable, too large, truncated or damaged.
+    """
+    try:
+        size = os.stat(path).st_size
+        if size > limits.max_bytes:
+            raise ImageError(f"file of {size:,} bytes is over the limit of {limits.max_bytes:,}", path=path)
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror}", path=path) from error
+    return decode_image(data, path=path, limits=limits, grey=grey)
+
+
+def encode_vignette(image: ImageArray) -> bytes:
+    """Lossless PNG; three equal channels (a monochrome camera behind a colour file) are kept as one.
+
+    Raises:
+        ImageError: pixels that PNG cannot hold.
+    """
+    if image.ndim == 3 and np.array_equal(image[:, :, 0], image[:, :, 1]) and np.array_equal(image[:, :, 0], image[:, :, 2]):
+        image = np.ascontiguousarray(image[:, :, 0])
+    return _png(image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+
+
+def encode_mask(mask: np.ndarray) -> bytes:
+    """A boolean mask as a PNG of one bit a pixel.
+
+    Raises:
+        ImageError: pixels that PNG cannot hold.
+    """
+    return _png(mask.astype(np.uint8) * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])
+
+
+def decode_mask(data: bytes) -> np.ndarray:
+    """The boolean mask that `encode_mask` wrote.
+
+    Raises:
+        ImageError: damaged.
+    """
+    return decode_image(data, grey=True) > 127
+
+
+def _png(image: ImageArray, options: list[int]) -> bytes:
+    done, buffer = cv2.imencode(".png", image, options)
+    if not done:
+        raise ImageError(f"cannot be written as PNG: shape {image.shape}")
+    return bytes(buffer)

@@ -1,0 +1,145 @@
+"""Trains the first built-in model: MobileNetV2 on the VLIZ FlowCam training images, from ImageNet weights.
+
+    python training/train_first.py --images DIR... --validation DIR --dated-csv CSV --weights NPZ --out DIR
+
+Progressive image size, one learning-rate cycle over all epochs, weight average for the result. Writes a checkpoint
+after every epoch and continues from it when started again. ``training/export_first.py`` makes the shipped model of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from images import read_class_folders, validation_names
+from network import Classifier, load_folded_imagenet
+
+from plankter.vignettes.augment import Augmentation, augment
+from plankter.vignettes.letterbox import size_inputs
+
+CACHED_PX = 80
+SIZE_UNKNOWN_P = 0.15
+
+
+def batches(data: dict, px: int, batch: int, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Shuffled augmented batches of one epoch, made one ahead in a thread; the size is hidden now and then."""
+    order = np.random.default_rng(seed).permutation(len(data["labels"]))
+    how = Augmentation()
+
+    def make(start: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        rows = order[start : start + batch]
+        rng = np.random.default_rng((seed, start))
+        pixels = np.stack([augment(data["pixels"][i], px, rng, how) for i in rows])
+        sizes = data["sizes"][rows].copy()
+        sizes[rng.random(len(rows)) < SIZE_UNKNOWN_P] = np.nan
+        inputs = size_inputs(sizes[:, 0], sizes[:, 1])
+        return torch.from_numpy(pixels), torch.from_numpy(inputs), torch.from_numpy(data["labels"][rows])
+
+    starts = range(0, len(order) - batch + 1, batch)
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(make, starts[0])
+        for following in starts[1:]:
+            ready, ahead = ahead.result(), pool.submit(make, following)
+            yield ready
+        yield ahead.result()
+
+
+@torch.no_grad()
+def evaluate(model: Classifier, data: dict, px: int) -> tuple[float, float]:
+    """Top-1 and macro-F1 over the validation images as they lie."""
+    model.train(False)
+    found = []
+    for start in range(0, len(data["labels"]), 256):
+        rows = slice(start, start + 256)
+        small = np.stack([cv2.resize(p, (px, px), interpolation=cv2.INTER_AREA) for p in data["pixels"][rows]])
+        sizes = size_inputs(data["sizes"][rows, 0], data["sizes"][rows, 1])
+        found.append(model(torch.from_numpy(small), torch.from_numpy(sizes)).argmax(1).numpy())
+    predicted, true = np.concatenate(found), data["labels"]
+    f1 = []
+    for c in np.unique(true):
+        hit = np.sum((predicted == c) & (true == c))
+        f1.append(2 * hit / (np.sum(predicted == c) + np.sum(true == c)))
+    return float(np.mean(predicted == true)), float(np.mean(f1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=Path, nargs="+", required=True)
+    parser.add_argument("--validation", type=Path, required=True)
+    parser.add_argument("--dated-csv", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--epochs-px", type=int, nargs="+", default=[56, 56, 56, 80, 80])
+    parser.add_argument("--batch", type=int, default=192)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    args = parser.parse_args()
+    torch.manual_seed(1)
+    bf16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+    classes = sorted(p.name for p in args.images[0].iterdir() if p.is_dir())
+    leave_out = validation_names(args.dated_csv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    train = read_class_folders(args.images, classes, CACHED_PX, args.out / "cache" / "train.npz", leave_out)
+    val = read_class_folders([args.validation], classes, CACHED_PX, args.out / "cache" / "val.npz", set())
+    if overlap := set(train["names"].tolist()) & set(val["names"].tolist()):
+        raise SystemExit(f"{len(overlap)} validation images among the training images, e.g. {sorted(overlap)[0]}")
+
+    model = Classifier(len(classes))
+    sample = np.random.default_rng(0).choice(len(train["labels"]), 512, replace=False)
+    load_folded_imagenet(model.backbone, args.weights, torch.from_numpy(train["pixels"][sample]))
+    model = model.to(memory_format=torch.channels_last)
+    average = copy.deepcopy(model)
+    decay = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    optimiser = torch.optim.AdamW([{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}])
+    per_epoch = len(train["labels"]) // args.batch
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, args.lr, total_steps=per_epoch * len(args.epochs_px), pct_start=0.15
+    )
+    done, history = 0, []
+    checkpoint = args.out / "checkpoint.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        schedule.load_state_dict(state["schedule"])
+        done, history = state["done"], state["history"]
+    for epoch in range(done, len(args.epochs_px)):
+        started, px = time.time(), args.epochs_px[epoch]
+        model.train()
+        losses = []
+        for step, (pixels, sizes, labels) in enumerate(batches(train, px, args.batch, epoch + 1)):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                scores = model(pixels, sizes)
+            loss = F.cross_entropy(scores.float(), labels, label_smoothing=0.05)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            keep = min(0.9985, (1 + epoch * per_epoch + step) / (10 + epoch * per_epoch + step))
+            with torch.no_grad():
+                for kept, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+                    kept.copy_(kept * keep + new * (1 - keep) if kept.is_floating_point() else new)
+            losses.append(loss.item())
+            if step % 50 == 0:
+                rate = (step + 1) * args.batch / (time.time() - started)
+                print(f"epoch {epoch + 1} step {step}/{per_epoch} loss {np.mean(losses[-50:]):.3f} {rate:.0f}/s", flush=True)
+        top1, macro_f1 = evaluate(average, val, px)
+        history.append({"epoch": epoch + 1, "px": px, "minutes": (time.time() - started) / 60, "loss": float(np.mean(losses)), "top1": top1, "macro_f1": macro_f1})
+        print(json.dumps(history[-1]), flush=True)
+        state = {"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict(), "done": epoch + 1, "history": history, "classes": classes, "class_counts": np.bincount(train["labels"], minlength=len(classes)).tolist(), "px": px}
+        torch.save(state, checkpoint.with_suffix(".new"))
+        checkpoint.with_suffix(".new").replace(checkpoint)
+
+
+if __name__ == "__main__":
+    main()
