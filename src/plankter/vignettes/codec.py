@@ -40,7 +40,9 @@ def image_header(data: bytes, *, path: Path | str | None = None) -> tuple[str, i
             warnings.simplefilter("ignore")  # the size is judged by our own limit, not by Pillow's warning
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 return str(image.format), image.width, image.height
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"the image is over the limit of pixels: {error}", path=path) from error
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise ImageError(f"expected a {', '.join(FORMATS)} image: {error}", path=path) from error
 
 

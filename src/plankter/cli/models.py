@@ -1,0 +1,120 @@
+"""Commands on models and their surroundings: predict, evaluate, models, taxa, plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from plankter.cli import app
+from plankter.cli.output import HERE, AsJson, WorkspaceDir, emit, progress_bars, reporting
+
+Images = Annotated[Path, typer.Option("--images", help="Folder of images.")]
+ModelName = Annotated[str, typer.Option("--model", help="Name, id or folder of a model.")]
+
+
+@app.command()
+def predict(
+    images: Images,
+    out: Annotated[Path, typer.Option("--out", help="CSV or Parquet, by the ending.")],
+    model: ModelName = "flowcam",
+    workspace: WorkspaceDir = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Predict every image below a folder; no workspace needed."""
+    from plankter.workflow.predict import predict as run
+    from plankter.workflow.workspace import maybe_workspace
+
+    with reporting(as_json), maybe_workspace(workspace) as opened, progress_bars() as progress:
+        found = run(images, out, model=model, workspace=opened, progress=progress)
+        emit(found, as_json, _predict_text)
+
+
+def _predict_text(found: dict[str, Any]) -> Iterator[str]:
+    yield (
+        f"{found['predicted']} of {found['files']} images predicted, {found['failures']} failures, "
+        f"{found['images_per_s']:.0f} images/s, written to {found['out']}"
+    )
+
+
+@app.command()
+def evaluate(
+    images: Images,
+    model: ModelName = "flowcam",
+    workspace: WorkspaceDir = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Say how often a model is right on a folder that holds one folder a class."""
+    from plankter.workflow.predict import evaluate as run
+    from plankter.workflow.workspace import maybe_workspace
+
+    with reporting(as_json), maybe_workspace(workspace) as opened, progress_bars() as progress:
+        found = run(images, model=model, workspace=opened, progress=progress)
+        emit(found, as_json, _evaluate_text)
+
+
+def _evaluate_text(found: dict[str, Any]) -> Iterator[str]:
+    yield f"{found['images']} images of {found['classes']} classes, {found['failures']} failures"
+    for name in ("top1", "top3", "top5", "macro_f1", "weighted_f1", "balanced_accuracy"):
+        yield f"  {name:<18}{100 * found[name]:6.2f} %"
+    for name in ("log_loss", "ece", "images_per_s"):
+        yield f"  {name:<18}{found[name]:8.3f}"
+    if found["unknown_folders"]:
+        yield f"  left out, no class of the model: {', '.join(found['unknown_folders'])}"
+
+
+@app.command()
+def models(
+    action: Annotated[str, typer.Argument(help="list or show.")] = "list",
+    name: Annotated[str | None, typer.Argument(help="The model to show.")] = None,
+    workspace: WorkspaceDir = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """List the models there are, or show one's card."""
+    from plankter.workflow.models import list_models, show_model
+    from plankter.workflow.workspace import maybe_workspace
+
+    if action not in ("list", "show") or (action == "show") != (name is not None):
+        raise typer.BadParameter("expected 'list', or 'show NAME'")
+    with reporting(as_json), maybe_workspace(workspace) as opened:
+        if name is None:
+            emit(list_models(opened), as_json, _models_text)
+        else:
+            emit(show_model(name, opened), as_json, lambda d: iter([d["card"]]))
+
+
+def _models_text(found: dict[str, Any]) -> Iterator[str]:
+    for model in found["models"]:
+        top1 = "" if model["top1"] is None else f", top-1 {100 * model['top1']:.1f} %"
+        yield f"{model['name']} ({model['model_id']}): {model['classes']} classes, {model['size_mb']} MB{top1}"
+
+
+@app.command()
+def taxa(workspace: WorkspaceDir = HERE, as_json: AsJson = False) -> None:
+    """List the classes with their AphiaIDs."""
+    from plankter.workflow.models import list_taxa
+    from plankter.workflow.workspace import maybe_workspace
+
+    with reporting(as_json), maybe_workspace(workspace) as opened:
+        emit(list_taxa(opened), as_json, _taxa_text)
+
+
+def _taxa_text(found: dict[str, Any]) -> Iterator[str]:
+    for taxon in found["taxa"]:
+        yield f"{taxon['class_id']:<62}{taxon['aphia_id'] or '-':>9}  {taxon['kind']}"
+
+
+@app.command()
+def plugins(as_json: AsJson = False) -> None:
+    """List readers, backbones, exporters and catalogues, broken ones with the reason."""
+    from plankter.workflow.models import list_plugins
+
+    with reporting(as_json):
+        emit(list_plugins(), as_json, _plugins_text)
+
+
+def _plugins_text(found: dict[str, Any]) -> Iterator[str]:
+    for plugin in found["plugins"]:
+        yield f"{plugin['group']:<22}{plugin['name']:<14}{plugin['problem'] or plugin['value']}"

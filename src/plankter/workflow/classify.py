@@ -1,0 +1,120 @@
+"""Predictions for the runs of a workspace."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from plankter._errors import NotFound
+from plankter.classify.head import Head, load_head
+from plankter.classify.stream import StreamResult, classify_stream
+from plankter.features.backbones import OpenVinoBackbone
+from plankter.store.base import RunRecord
+from plankter.types import Model, Predictions
+from plankter.workflow.progress import Progress, silent
+from plankter.workflow.workspace import Workspace, find_model, keep_model
+
+log = logging.getLogger(__name__)
+
+
+def load_backbone(model: Model, *, precision: str = "auto", threads: int | None = None) -> OpenVinoBackbone:
+    """The network of a model, ready to embed."""
+    return OpenVinoBackbone(model.folder / "backbone.onnx", precision=precision, threads=threads)
+
+
+def select_runs(workspace: Workspace, names: Sequence[str]) -> list[RunRecord]:
+    """Runs by run_id (or its beginning), name or sample_id; all of them where no name is given.
+
+    Raises:
+        NotFound: a name that no run has.
+    """
+    records = workspace.catalogue.runs()
+    if not names:
+        return records
+    chosen = []
+    for name in names:
+        hits = [r for r in records if name in (r.run.run_id, r.run.name, r.run.sample_id)]
+        hits = hits or [r for r in records if len(name) >= 4 and r.run.run_id.startswith(name)]
+        if not hits:
+            raise NotFound(f"no run {name!r}", hint="`plankter status` lists the runs")
+        chosen += [r for r in hits if r not in chosen]
+    return chosen
+
+
+def classify(
+    workspace: Workspace, runs: Sequence[str] = (), *, model: str | None = None, progress: Progress = silent
+) -> dict[str, Any]:
+    """Predicts every particle with a vignette, keeps embeddings and predictions, updates the catalogue.
+
+    Returns:
+        The object that ``plankter classify --json`` prints.
+    """
+    started = time.monotonic()
+    records = select_runs(workspace, runs)
+    chosen = keep_model(workspace, find_model(model or str(workspace.settings["classify.model"]), workspace))
+    backbone = load_backbone(
+        chosen, precision=str(workspace.settings["classify.precision"]), threads=workspace.threads
+    )
+    head = load_head(chosen.folder)
+    done = []
+    for record in records:
+        result = _classify_run(workspace, record, chosen, backbone, head, progress)
+        log.info("%s: %d particles predicted", record.run.name, len(result.index))
+        done.append(
+            {
+                "run_id": record.run.run_id,
+                "particles": record.particles,
+                "predicted": len(result.index),
+                "failures": record.failures + len(result.failures),
+            }
+        )
+    seconds = round(time.monotonic() - started, 3)
+    return {"model_id": chosen.model_id, "precision": backbone.precision, "runs": done, "seconds": seconds}
+
+
+def _classify_run(
+    workspace: Workspace, record: RunRecord, model: Model, backbone: OpenVinoBackbone, head: Head, progress: Progress
+) -> StreamResult:
+    run_id = record.run.run_id
+    archived = workspace.archive.open(run_id)
+    indices, _, _ = archived.vignette_index()
+
+    def items() -> Iterator[tuple[int, bytes]]:
+        yield from archived.read_vignettes(indices)
+
+    result = classify_stream(
+        items(), len(indices), backbone, head,
+        input_px=model.input_px, threads=workspace.threads,
+        progress=lambda count, total: progress(record.run.name, count, total),
+    )  # fmt: skip
+    predictions = Predictions(
+        model.model_id, run_id, backbone.precision, result.index, model.class_ids, result.best, result.scores
+    )
+    if result.embeddings is not None:
+        embeddings = np.full((record.particles, result.embeddings.shape[1]), np.nan, np.float16)
+        embeddings[result.index] = result.embeddings
+        archived.put_embeddings(model.backbone_hash, embeddings)
+    archived.put_predictions(predictions)
+    workspace.catalogue.put_predictions(predictions)
+    return result
+
+
+def status(workspace: Workspace) -> dict[str, Any]:
+    """The object that ``plankter status --json`` prints."""
+    records = workspace.catalogue.runs()
+    by_class: dict[str, dict[str, int]] = {}
+    for count in workspace.catalogue.class_counts():
+        kept = by_class.setdefault(count.class_id, {"predicted": 0, "validated": 0})
+        kept["predicted"] += count.predicted
+        kept["validated"] += count.validated
+    return {
+        "runs": len(records),
+        "particles": sum(r.particles for r in records),
+        "predicted": sum(r.predicted for r in records),
+        "validated": sum(r.validated for r in records),
+        "by_class": dict(sorted(by_class.items())),
+    }

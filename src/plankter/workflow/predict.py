@@ -1,0 +1,175 @@
+"""Predictions for folders of images, no workspace needed; and how good they are where the folders tell the class."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plankter._errors import PlankterError, ReadError
+from plankter.classify.evaluate import evaluate_predictions, folder_classes
+from plankter.classify.head import load_head
+from plankter.classify.stream import StreamResult, classify_stream
+from plankter.publish.predictions import write_predictions
+from plankter.taxa.classes import shipped_class_list
+from plankter.types import Model
+from plankter.workflow.classify import load_backbone
+from plankter.workflow.progress import Progress, silent
+from plankter.workflow.workspace import Workspace, find_model
+
+log = logging.getLogger(__name__)
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+
+
+def image_files(folder: Path) -> list[Path]:
+    """All images below a folder, sorted; links that leave it are not followed.
+
+    Raises:
+        ReadError: no such folder, or no image in it.
+    """
+    if folder.is_file():
+        return [folder]
+    if not folder.is_dir():
+        raise ReadError("expected a folder of images", path=folder)
+    files = []
+    for base, folders, names in os.walk(folder):
+        folders.sort()
+        files += [Path(base) / name for name in sorted(names) if name.lower().endswith(IMAGE_SUFFIXES)]
+    if not files:
+        raise ReadError(f"no images found; expected {', '.join(IMAGE_SUFFIXES)}", path=folder)
+    return files
+
+
+def _read(files: Sequence[Path], failures: dict[int, str]) -> Iterator[tuple[int, bytes]]:
+    for number, path in enumerate(files):
+        try:
+            yield number, path.read_bytes()
+        except OSError as error:
+            failures[number] = f"cannot be read: {error.strerror}"
+
+
+def _run(
+    files: Sequence[Path], model: Model, k: int, precision: str, progress: Progress
+) -> tuple[StreamResult, dict[int, str], str, float]:
+    backbone = load_backbone(model, precision=precision, threads=os.cpu_count())
+    head = load_head(model.folder)
+    started = time.monotonic()
+    unread: dict[int, str] = {}
+    result = classify_stream(
+        _read(files, unread), len(files), backbone, head, input_px=model.input_px, k=k,
+        threads=os.cpu_count(), keep_embeddings=False,
+        progress=lambda done, total: progress("images", done, total),
+    )  # fmt: skip
+    seconds = time.monotonic() - started
+    failures = {**unread, **result.failures}
+    for number, reason in sorted(failures.items()):
+        log.warning("%s: %s", files[number], reason)
+    return result, failures, backbone.precision, seconds
+
+
+def predict(
+    images: Path,
+    out: Path,
+    *,
+    model: str = "flowcam",
+    workspace: Workspace | None = None,
+    precision: str = "auto",
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """The five best classes of every image below ``images``, written to ``out`` (CSV or Parquet by its ending).
+
+    Returns:
+        The object that ``plankter predict --json`` prints.
+
+    Raises:
+        ReadError: no images. NotFound, ModelError: the model. An unreadable image is a row with a failure.
+    """
+    chosen = find_model(model, workspace)
+    files = image_files(images)
+    result, failures, used, seconds = _run(files, chosen, 5, precision, progress)
+    k = result.best.shape[1]
+    best = np.full((len(files), 5), -1, np.int16)
+    scores = np.full((len(files), 5), np.nan, np.float32)
+    best[result.index, :k], scores[result.index, :k] = result.best, result.scores
+    taxa = {taxon.class_id: taxon for taxon in (workspace.catalogue.taxa() if workspace else shipped_class_list())}
+    write_predictions(
+        out,
+        [path.relative_to(images).as_posix() if path != images else path.name for path in files],
+        chosen.class_ids,
+        {c: taxa[c].name if c in taxa else c for c in chosen.class_ids},
+        {c: taxa[c].aphia_id if c in taxa else None for c in chosen.class_ids},
+        best,
+        scores,
+        [chosen.class_ids[row[0]] if row[0] >= 0 else "" for row in best],
+        ["highest score" if row[0] >= 0 else "" for row in best],
+        [failures.get(number) for number in range(len(files))],
+    )
+    return {
+        "model_id": chosen.model_id,
+        "precision": used,
+        "files": len(files),
+        "predicted": len(result.index),
+        "failures": len(failures),
+        "out": str(out),
+        "seconds": round(seconds, 3),
+        "images_per_s": round(len(files) / max(seconds, 1e-9), 1),
+    }
+
+
+def evaluate(
+    images: Path,
+    *,
+    model: str = "flowcam",
+    workspace: Workspace | None = None,
+    precision: str = "auto",
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """How often the model is right on a folder that holds one folder a class.
+
+    Returns:
+        The object that ``plankter evaluate --json`` prints; an unreadable image counts as a failure, not as an error
+        of the model.
+
+    Raises:
+        ReadError: no folder of a class that the model knows.
+    """
+    chosen = find_model(model, workspace)
+    if not images.is_dir():
+        raise ReadError("expected a folder that holds one folder a class", path=images)
+    matched, unknown = folder_classes(images, chosen.class_ids)
+    position = {class_id: number for number, class_id in enumerate(chosen.class_ids)}
+    files: list[Path] = []
+    truth: list[int] = []
+    for folder, class_id in sorted(matched.items()):
+        try:
+            found = image_files(images / folder)
+        except PlankterError:
+            continue  # an empty class folder says nothing about the model
+        files += found
+        truth += [position[class_id]] * len(found)
+    if not files:
+        hint = f"the model knows {', '.join(chosen.class_ids[:3])}, ..."
+        raise ReadError("no folder with images is named as a class of the model", path=images, hint=hint)
+    result, failures, used, seconds = _run(files, chosen, len(chosen.class_ids), precision, progress)
+    scores = np.zeros(result.scores.shape, np.float32)
+    np.put_along_axis(scores, result.best.astype(np.int64), result.scores, axis=1)
+    found_metrics = evaluate_predictions(np.array(truth)[result.index], scores, chosen.class_ids)
+    metrics = (
+        "top1", "top3", "top5", "macro_f1", "weighted_f1", "balanced_accuracy", "log_loss", "ece",
+    )  # fmt: skip
+    return {
+        "model_id": chosen.model_id,
+        "precision": used,
+        "images": len(result.index),
+        "classes": len(set(truth)),
+        "unknown_folders": sorted(unknown),
+        "failures": len(failures),
+        **{name: round(float(getattr(found_metrics, name)), 5) for name in metrics},
+        "seconds": round(seconds, 3),
+        "images_per_s": round(len(files) / max(seconds, 1e-9), 1),
+    }

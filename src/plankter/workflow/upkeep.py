@@ -1,0 +1,53 @@
+"""A workspace kept sound: compared, rebuilt, saved and brought back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from plankter._errors import SettingsError
+from plankter._settings import FILE_NAME, load_settings
+from plankter.store import maintenance
+from plankter.store.archive import Archive
+from plankter.taxa.classes import shipped_class_list
+from plankter.workflow.workspace import Workspace, open_workspace
+
+
+def check(workspace: Workspace, *, deep: bool = False) -> dict[str, Any]:
+    """Problems between catalogue and archive, in plain words; ``deep`` reads every file."""
+    problems = maintenance.check(workspace.catalogue, workspace.archive, deep=deep)
+    return {"runs": len(workspace.catalogue.runs()), "problems": problems}
+
+
+def rebuild(folder: Path) -> dict[str, Any]:
+    """A new catalogue made from the archive, put in the old one's place when it is whole.
+
+    Raises:
+        SettingsError: no workspace, or its catalogue is not the embedded one.
+    """
+    settings = load_settings(folder)
+    scheme, _, name = str(settings["workspace.catalogue"]).partition(":")
+    if scheme != "sqlite":
+        raise SettingsError(f"only an embedded catalogue can be rebuilt, this is {scheme}", path=folder / FILE_NAME)
+    archive = Archive(folder / str(settings["workspace.archive"]))
+    maintenance.rebuild_sqlite(archive, folder / name, taxa=shipped_class_list())
+    with open_workspace(folder) as workspace:
+        return {"runs": len(workspace.catalogue.runs()), "problems": check(workspace)["problems"]}
+
+
+def backup(folder: Path, to: Path) -> dict[str, Any]:
+    """The whole workspace in one zip, the catalogue as of one moment.
+
+    Raises:
+        SettingsError: no workspace.
+    """
+    load_settings(folder)
+    maintenance.backup(folder, to)
+    return {"path": str(to), "bytes": to.stat().st_size}
+
+
+def restore(backup_file: Path, folder: Path) -> dict[str, Any]:
+    """A backup unpacked into a new or empty folder, every file verified."""
+    maintenance.restore(backup_file, folder)
+    load_settings(folder)
+    return {"workspace": str(folder)}

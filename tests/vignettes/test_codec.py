@@ -1,0 +1,95 @@
+"""Images from outside: decoded within limits, lossless on the way back."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from plankter._errors import ImageError
+from plankter.vignettes.codec import Limits, decode_image, decode_mask, encode_mask, encode_vignette, read_image
+
+SHAPES = st.one_of(
+    st.tuples(st.integers(1, 40), st.integers(1, 40)), st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3))
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(hnp.arrays(np.uint8, SHAPES))
+def test_vignettes_come_back_pixel_for_pixel(image: np.ndarray) -> None:
+    back = decode_image(encode_vignette(image))
+    if back.ndim == 2 and image.ndim == 3:
+        back = np.dstack([back] * 3)
+    assert np.array_equal(back, image)
+
+
+@settings(max_examples=60, deadline=None)
+@given(hnp.arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40))))
+def test_masks_come_back_bit_for_bit(mask: np.ndarray) -> None:
+    assert np.array_equal(decode_mask(encode_mask(mask)), mask)
+
+
+def test_a_grey_picture_in_colour_is_kept_as_grey() -> None:
+    grey = np.arange(100, dtype=np.uint8).reshape(10, 10)
+    assert decode_image(encode_vignette(np.dstack([grey] * 3))).ndim == 2
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [12_000, 60_000])
+def test_a_bomb_is_refused_by_its_header(side: int) -> None:
+    with pytest.raises(ImageError, match="over the limit"):
+        decode_image(png_claiming(side, side))
+
+
+def test_a_tiff_bomb_is_refused_by_its_header() -> None:
+    buffer = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(buffer, "TIFF", compression="group4")
+    assert len(buffer.getvalue()) < 100_000
+    with pytest.raises(ImageError, match="bomb.tif: the image is over the limit"):
+        decode_image(buffer.getvalue(), path="bomb.tif")
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".tif"])
+def test_half_an_image_is_not_classified_as_a_whole(ending: str, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (80, 80), dtype=np.uint8)
+    data = bytes(cv2.imencode(ending, noise)[1])
+    assert decode_image(data).shape == (80, 80)
+    (tmp_path / ("half" + ending)).write_bytes(data[: len(data) // 2])
+    with pytest.raises(ImageError, match=f"half{ending}"):
+        read_image(tmp_path / ("half" + ending))
+
+
+@pytest.mark.parametrize("data", [b"", b"GIF89a......", b"%PDF-1.7", b"<svg/>", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_image_is_refused(data: bytes) -> None:
+    with pytest.raises(ImageError, match="expected a TIFF, PNG, JPEG, BMP image"):
+        decode_image(data)
+
+
+def test_sixteen_bits_are_scaled_and_transparency_dropped() -> None:
+    deep = np.array([[0, 65535, 256 * 7]], np.uint16)
+    assert decode_image(bytes(cv2.imencode(".png", deep)[1])).tolist() == [[0, 255, 7]]
+    clear = np.dstack([np.full((2, 2), v, np.uint8) for v in (1, 2, 3, 0)])
+    assert decode_image(bytes(cv2.imencode(".png", clear)[1])).tolist() == [[[1, 2, 3]] * 2] * 2
+
+
+def test_limits_on_bytes_and_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_image(tmp_path / "absent.png")
+    with pytest.raises(ImageError, match="over the limit of 10"):
+        decode_image(b"x" * 11, limits=Limits(max_bytes=10))
