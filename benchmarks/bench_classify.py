@@ -1,0 +1,66 @@
+"""Classify from the archive beside the bare network, in one run on one machine; and peak memory of a large run.
+
+    python benchmarks/bench_classify.py RUN_FOLDER [--particles 100000]
+
+Bare network: the same backbone on vignettes that lie decoded and letterboxed in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from plankter.synthetic.flowcam import simulate_flowcam_run
+from plankter.vignettes.codec import decode_image
+from plankter.vignettes.letterbox import letterbox, size_inputs
+from plankter.workflow.classify import classify, load_backbone
+from plankter.workflow.ingest import ingest
+from plankter.workflow.workspace import find_model, init_workspace, open_workspace
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--particles", type=int, default=0, help="simulate a run of this size for peak memory")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch, open_workspace(init_workspace(Path(scratch) / "w")) as workspace:
+        if args.particles:
+            simulate_flowcam_run(Path(scratch) / "big", name="big", particles=args.particles, seed=1)
+            args.run = Path(scratch) / "big"
+        ingest(workspace, [args.run])
+        (record,) = workspace.catalogue.runs()
+        model = find_model("flowcam")
+        if args.particles:
+            found = classify(workspace)
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            print(f"{found['runs'][0]['predicted']} particles in {found['seconds']:.1f} s, peak memory {peak:.0f} MB")
+            return
+        archived = workspace.archive.open(record.run.run_id)
+        indices, _, _ = archived.vignette_index()
+        images = [decode_image(data, grey=True) for _, data in archived.read_vignettes(indices)]
+        pixels = np.stack([letterbox(image, model.input_px) for image in images])
+        sizes = size_inputs([i.shape[1] for i in images], [i.shape[0] for i in images])
+        backbone = load_backbone(model, threads=workspace.threads)
+        backbone.embed(pixels[:256], sizes[:256])
+        whole, bare = [], []
+        for _ in range(args.repeat):
+            started = time.perf_counter()
+            backbone.embed(pixels, sizes)
+            bare.append(time.perf_counter() - started)
+            started = time.perf_counter()
+            classify(workspace)
+            whole.append(time.perf_counter() - started)
+        n = len(images)
+        print(f"bare network ({backbone.precision})      {n / min(bare):9.0f} vignettes/s")
+        print(f"classify from the archive {n / min(whole):9.0f} vignettes/s (loading the network included)")
+        print(f"share                     {100 * min(bare) / min(whole):9.0f} %")
+
+
+if __name__ == "__main__":
+    main()
