@@ -1,1 +1,1 @@
-
+"""Labels and measures -> quantities per volume of water."""

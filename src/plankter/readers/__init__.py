@@ -1,1 +1,1 @@
-
+"""Instrument files -> runs, particles, vignettes."""

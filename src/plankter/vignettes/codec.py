@@ -7,6 +7,8 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from threading import RLock
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +18,7 @@ from plankter._errors import ImageError
 from plankter.types import ImageArray
 
 FORMATS = ("TIFF", "PNG", "JPEG", "BMP")
+WARNING_FILTERS = RLock()  # they belong to the whole process: two threads at once would leave them changed for good
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ def image_header(data: bytes, *, path: Path | str | None = None) -> tuple[str, i
         ImageError: no image of a known format.
     """
     try:
-        with warnings.catch_warnings():
+        with WARNING_FILTERS, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the size is judged by our own limit, not by Pillow's warning
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 return str(image.format), image.width, image.height
@@ -81,7 +84,9 @@ def decode_image(
         raise ImageError(f"the {kind} is truncated: its end mark is missing", path=path)
     flag = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_UNCHANGED
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+        image: Any = _plain_tiff(data, grey=grey, path=path) if kind == "TIFF" else None
+        if image is None:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except cv2.error as error:
         raise ImageError(f"the {kind} of {width} x {height} px cannot be decoded: {error.err}", path=path) from error
     if image is None:
@@ -95,6 +100,25 @@ def decode_image(
     elif image.ndim == 3 and image.shape[2] == 1:
         image = image[:, :, 0]
     return np.ascontiguousarray(image)
+
+
+def _plain_tiff(data: bytes, *, grey: bool, path: Path | str | None) -> ImageArray | None:
+    """Pixels of a grey or RGB TIFF of 8 bits, None for other kinds.
+
+    OpenCV passes over errors of the LZW decoder and returns whatever the strip held before; Pillow stops at them.
+    """
+    try:
+        with WARNING_FILTERS, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
+                if image.mode not in ("L", "RGB"):
+                    return None
+                pixels = np.asarray(image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"the TIFF is damaged: {error}", path=path) from error
+    if pixels.ndim == 2:
+        return np.ascontiguousarray(pixels)
+    return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY if grey else cv2.COLOR_RGB2BGR)  # type: ignore[return-value]
 
 
 def read_image(path: Path, *, limits: Limits = DEFAULT_LIMITS, grey: bool = False) -> ImageArray:

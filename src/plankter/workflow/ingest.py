@@ -18,11 +18,12 @@ import numpy as np
 from plankter._errors import PlankterError
 from plankter._plugins import load
 from plankter.features.base import FeatureTable
-from plankter.features.morphology import COLUMNS, MORPHOLOGY, measure
+from plankter.features.measures_table import MEASURE_NAMES
+from plankter.features.morphology import MORPHOLOGY, measure_many
 from plankter.formats.sample_table import SampleRow, read_sample_table
 from plankter.readers.base import Reader, ReadRun, RunSource
 from plankter.readers.discover import find_runs
-from plankter.types import Annotation, Flag, Run, Severity, Source, Verdict, Vignette
+from plankter.types import Annotation, Flag, Particles, Run, Severity, Source, Verdict, Vignette
 from plankter.vignettes.codec import encode_mask, encode_vignette
 from plankter.vignettes.masks import own_mask
 from plankter.workflow.labels import class_of
@@ -183,8 +184,8 @@ def _write(workspace: Workspace, reader: Reader, source: RunSource, read: ReadRu
                         measured.failure[vignette.index] = vignette.failure
                 progress(run.name, len(measured.rows), len(particles))
         failure = tuple(measured.failure.get(i, kept) for i, kept in enumerate(particles.failure))
-        values = np.stack(measured.rows) if measured.rows else np.zeros((0, len(COLUMNS)), np.float32)
-        features = FeatureTable(*MORPHOLOGY, COLUMNS, values)
+        values = np.stack(measured.rows) if measured.rows else np.zeros((0, len(MEASURE_NAMES)), np.float32)
+        features = FeatureTable(*MORPHOLOGY, MEASURE_NAMES, values)
         writer.commit(
             replace(run, flags=run.flags + _pixel_flags(measured)),
             replace(particles, failure=failure),
@@ -200,27 +201,39 @@ _Encoded = tuple[Vignette, np.ndarray, bytes | None, bytes | None]
 def _chunks(pool: ThreadPoolExecutor, vignettes: Iterator[Vignette], read: ReadRun) -> Iterator[list[_Encoded]]:
     """Measures and encodes in threads, a few chunks ahead, results in order: memory stays bounded."""
     waiting: list[Future[list[_Encoded]]] = []
+    origins, start = _origins_px(read.particles), 0
     while True:
         chunk = list(islice(vignettes, CHUNK))
         if chunk:
-            waiting.append(pool.submit(_encode, chunk, read.run.um_per_px, read.fringe_px))
+            here = origins[start : start + len(chunk)]
+            waiting.append(pool.submit(_encode, chunk, here, read.run.um_per_px, read.fringe_px))
+            start += len(chunk)
         while waiting and (len(waiting) > AHEAD or not chunk):
             yield waiting.pop(0).result()
         if not chunk:
             return
 
 
-def _encode(chunk: list[Vignette], um_per_px: float | None, fringe_px: float) -> list[_Encoded]:
+def _encode(chunk: list[Vignette], origins_px: np.ndarray, um_per_px: float | None, fringe_px: float) -> list[_Encoded]:
+    masks = [
+        own_mask(v.image) if v.image is not None and v.mask is None else v.mask for v in chunk
+    ]
+    pairs = [(v.image, mask) for v, mask in zip(chunk, masks, strict=True)]
+    rows = measure_many(pairs, um_per_px, fringe_px, origins_px=origins_px).values
     found: list[_Encoded] = []
-    nothing = np.full(len(COLUMNS), np.nan, np.float32)
-    for vignette in chunk:
-        if vignette.image is None:
-            found.append((vignette, nothing, None, None))
-            continue
-        mask = own_mask(vignette.image) if vignette.mask is None else vignette.mask
-        row = measure(vignette.image, mask, um_per_px, fringe_px)
-        found.append((vignette, row, encode_vignette(vignette.image), encode_mask(mask)))
+    for vignette, mask, row in zip(chunk, masks, rows, strict=True):
+        if vignette.image is None or mask is None:
+            found.append((vignette, row, None, None))
+        else:
+            found.append((vignette, row, encode_vignette(vignette.image), encode_mask(mask)))
     return found
+
+
+def _origins_px(particles: Particles) -> np.ndarray:
+    """Where each vignette lay in the camera frame, NaN where the list does not say."""
+    nothing = np.full(len(particles), np.nan)
+    columns = [particles.features.get(name, nothing) for name in ("src_x", "src_y")]
+    return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
 
 
 def _pixel_flags(measured: _Measured) -> tuple[Flag, ...]:

@@ -1,0 +1,132 @@
+"""The collages of a FlowCam run: what their headers say, and their pixels one after the other."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from plankter._errors import ImageError
+from plankter.readers.flowcam_folder import RunFolder
+from plankter.types import ImageArray, Particles, Vignette
+from plankter.vignettes.codec import DEFAULT_LIMITS, image_header, read_image
+
+log = logging.getLogger(__name__)
+KEPT_COLLAGES = 3
+
+
+@dataclass(frozen=True)
+class PageHeader:
+    """An image file as its header describes it; ``problem`` says why it must not be decoded."""
+
+    width: int
+    height: int
+    problem: str | None = None
+
+
+def hash_and_header(path: Path) -> tuple[str, PageHeader | None]:
+    """SHA-256 of a file and, of an image, its header; the file is read once.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        if path.stat().st_size > DEFAULT_LIMITS.max_bytes:
+            problem = f"the file is over the limit of {DEFAULT_LIMITS.max_bytes:,} bytes"
+            return hashlib.file_digest(file, "sha256").hexdigest(), PageHeader(0, 0, problem)
+        data = file.read()
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        _, width, height = image_header(data, path=path.name)
+    except ImageError as error:
+        return digest, PageHeader(0, 0, error.message)
+    if width * height > DEFAULT_LIMITS.max_pixels:
+        problem = f"{width} x {height} px is over the limit of {DEFAULT_LIMITS.max_pixels:,} pixels"
+        return digest, PageHeader(width, height, problem)
+    return digest, PageHeader(width, height)
+
+
+def outside(box: Sequence[int], width: int, height: int) -> str | None:
+    """Why a box (x, y, width, height) cannot be cut out of a collage of that size; None where it can."""
+    x, y, w, h = box
+    if x >= 0 and y >= 0 and w > 0 and h > 0 and x + w <= width and y + h <= height:
+        return None
+    return f"the box x={x} y={y} width={w} height={h} lies outside the collage of {width} x {height} px"
+
+
+@dataclass(frozen=True)
+class _Page:
+    image: ImageArray | None
+    mask: npt.NDArray[np.bool_] | None
+    problem: str | None
+
+
+def _decode(folder: RunFolder, name: str) -> _Page:
+    path = folder.find(name)
+    if path is None:
+        return _Page(None, None, f"collage {name} is missing")
+    try:
+        image = read_image(path)
+    except ImageError as error:
+        return _Page(None, None, f"collage {name} cannot be used: {error.message}")
+    return _Page(image, _mask(folder.mask(name), image), None)
+
+
+def _mask(path: Path | None, image: ImageArray) -> npt.NDArray[np.bool_] | None:
+    if path is None:
+        return None
+    try:
+        pixels = read_image(path, grey=True)
+    except ImageError as error:
+        log.warning("mask left out: %s", error)
+        return None
+    if pixels.shape != image.shape[:2]:
+        log.warning("mask left out: %s has %s px, its collage %s", path, pixels.shape[::-1], image.shape[1::-1])
+        return None
+    return pixels > 127
+
+
+def vignettes(folder: RunFolder, particles: Particles) -> Iterator[Vignette]:
+    """One vignette a particle, in order. Collages are decoded one ahead in a thread; three are kept at most."""
+    wanted = [
+        page if page is not None and failure is None else None
+        for page, failure in zip(particles.page, particles.failure, strict=True)
+    ]
+    order = [page for page in wanted if page is not None]
+    order = [page for i, page in enumerate(order) if i == 0 or page != order[i - 1]]
+    boxes = particles.box.tolist()
+    decoded: OrderedDict[str, Future[_Page]] = OrderedDict()
+    step, current = -1, None
+    with ThreadPoolExecutor(1, thread_name_prefix="collage") as pool:
+        for index, name in enumerate(wanted):
+            if name is None:
+                yield Vignette(index, None, failure=particles.failure[index])
+                continue
+            if name != current:
+                step, current = step + 1, name
+                for ahead in order[step : step + 2]:
+                    if ahead not in decoded:
+                        decoded[ahead] = pool.submit(_decode, folder, ahead)
+                    decoded.move_to_end(ahead)
+                while len(decoded) > KEPT_COLLAGES:
+                    decoded.popitem(last=False)
+            yield _cut(index, boxes[index], decoded[name].result())
+
+
+def _cut(index: int, box: Sequence[int], page: _Page) -> Vignette:
+    if page.image is None:
+        return Vignette(index, None, failure=page.problem)
+    problem = outside(box, page.image.shape[1], page.image.shape[0])
+    if problem:
+        return Vignette(index, None, failure=problem)
+    x, y, w, h = box
+    # copies, so that the collage can go
+    mask = None if page.mask is None else page.mask[y : y + h, x : x + w].copy()
+    return Vignette(index, page.image[y : y + h, x : x + w].copy(), mask)
