@@ -17,8 +17,14 @@ def commands_page() -> str:
     """Every command with its arguments and options."""
     group = typer.main.get_command(app)
     lines = ["# Commands", "", "Made from the program by `docs/make_commands.py`.", ""]
-    lines += ["Exit status: 0 done, 1 something failed or was refused (the rest was done and is reported), 2 wrong arguments."]
-    lines += ["With `--json` a command prints one JSON object and nothing else on standard output; progress and", "messages go to standard error.", ""]
+    lines += [
+        "Exit status: 0 done, 1 something failed or was refused (the rest was done and is reported), 2 wrong arguments."
+    ]
+    lines += [
+        "With `--json` a command prints one JSON object and nothing else on standard output; progress and",
+        "messages go to standard error.",
+        "",
+    ]
     for name, command in sorted(group.commands.items()):
         lines += [f"## `plankter {name}`", "", str(command.help).strip(), ""]
         for parameter in command.params:
@@ -32,7 +38,12 @@ def commands_page() -> str:
 
 def settings_page() -> str:
     """Every setting with its default, its environment variable and its meaning."""
-    lines = ["# Settings", "", "They stand in `plankter.toml` of a workspace; an environment variable overrides one.", ""]
+    lines = [
+        "# Settings",
+        "",
+        "They stand in `plankter.toml` of a workspace; an environment variable overrides one.",
+        "",
+    ]
     lines += ["| setting | default | environment | meaning |", "| --- | --- | --- | --- |"]
     lines += [f"| `{s.name}` | `{s.default}` | `{s.variable}` | {s.help} |" for s in SETTINGS]
     return "\n".join([*lines, ""])

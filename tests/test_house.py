@@ -56,7 +56,9 @@ def test_files_and_functions_stay_small() -> None:
 def test_no_print_outside_the_command_line_and_no_pickle() -> None:
     for path in SOURCES:
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        names = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+        names = {
+            node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
         imports = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         assert "print" not in names or "cli" in path.parts, path
         assert not imports & {"pickle", "shelve", "marshal"}, path

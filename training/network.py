@@ -110,7 +110,7 @@ def load_folded_imagenet(backbone: Backbone, npz: Path, vignettes: Tensor) -> No
         module._forward_hooks.clear()
 
 
-def _restore_norm(folded_bias: Tensor):  # noqa: ANN202
+def _restore_norm(folded_bias: Tensor):
     def hook(module: ConvNorm, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         raw = module.conv(module.pad(inputs[0]))
         mean, var = raw.mean((0, 2, 3)), raw.var((0, 2, 3))

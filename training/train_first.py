@@ -132,11 +132,33 @@ def main() -> None:
             losses.append(loss.item())
             if step % 50 == 0:
                 rate = (step + 1) * args.batch / (time.time() - started)
-                print(f"epoch {epoch + 1} step {step}/{per_epoch} loss {np.mean(losses[-50:]):.3f} {rate:.0f}/s", flush=True)
+                print(
+                    f"epoch {epoch + 1} step {step}/{per_epoch} loss {np.mean(losses[-50:]):.3f} {rate:.0f}/s",
+                    flush=True,
+                )
         top1, macro_f1 = evaluate(average, val, px)
-        history.append({"epoch": epoch + 1, "px": px, "minutes": (time.time() - started) / 60, "loss": float(np.mean(losses)), "top1": top1, "macro_f1": macro_f1})
+        history.append(
+            {
+                "epoch": epoch + 1,
+                "px": px,
+                "minutes": (time.time() - started) / 60,
+                "loss": float(np.mean(losses)),
+                "top1": top1,
+                "macro_f1": macro_f1,
+            }
+        )
         print(json.dumps(history[-1]), flush=True)
-        state = {"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict(), "done": epoch + 1, "history": history, "classes": classes, "class_counts": np.bincount(train["labels"], minlength=len(classes)).tolist(), "px": px}
+        state = {
+            "model": model.state_dict(),
+            "average": average.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "schedule": schedule.state_dict(),
+            "done": epoch + 1,
+            "history": history,
+            "classes": classes,
+            "class_counts": np.bincount(train["labels"], minlength=len(classes)).tolist(),
+            "px": px,
+        }
         torch.save(state, checkpoint.with_suffix(".new"))
         checkpoint.with_suffix(".new").replace(checkpoint)
 

@@ -98,7 +98,13 @@ def _typed(setting: Setting, value: object, where: str) -> Value:
 def settings_text(catalogue: str) -> str:
     """A new plankter.toml."""
     lines = ["# Settings of this plankter workspace; all of them are described in docs/reference/settings.md", ""]
-    lines += ["[workspace]", f"format = {WORKSPACE_FORMAT}", f"catalogue = {_quoted(catalogue)}", 'archive = "archive"', ""]
+    lines += [
+        "[workspace]",
+        f"format = {WORKSPACE_FORMAT}",
+        f"catalogue = {_quoted(catalogue)}",
+        'archive = "archive"',
+        "",
+    ]
     lines += ["[classify]", 'model = "flowcam"', ""]
     return "\n".join(lines)
 

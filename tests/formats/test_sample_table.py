@@ -18,7 +18,9 @@ def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
 
 
 def test_csv_with_synonyms_and_environment(tmp_path: Path) -> None:
-    table = "Run,Sample,Lat,Lon,Date,Depth,temperature_degC,sea state\nr1,s1,51.2,2.7,2021-04-26T09:30+02:00,3,9.5,calm\n"
+    table = (
+        "Run,Sample,Lat,Lon,Date,Depth,temperature_degC,sea state\nr1,s1,51.2,2.7,2021-04-26T09:30+02:00,3,9.5,calm\n"
+    )
     (row,) = read_sample_table(write(tmp_path / "s.csv", table))
     assert row.run == "r1" and row.sample.sample_id == "s1"
     assert (row.sample.latitude_deg, row.sample.longitude_deg, row.sample.depth_min_m) == (51.2, 2.7, 3)

@@ -37,7 +37,9 @@ def test_a_grey_image_in_three_channels_gives_the_same_pixels() -> None:
     assert np.array_equal(to_grey(np.dstack([grey, grey, grey, np.full_like(grey, 9)])), grey)
 
 
-@pytest.mark.parametrize("image", [np.zeros((0, 5), np.uint8), np.zeros((4, 4), np.float32), np.zeros((4, 4, 2), np.uint8)])
+@pytest.mark.parametrize(
+    "image", [np.zeros((0, 5), np.uint8), np.zeros((4, 4), np.float32), np.zeros((4, 4, 2), np.uint8)]
+)
 def test_what_is_no_vignette_is_refused(image: np.ndarray) -> None:
     with pytest.raises(ValueError, match="expected"):
         letterbox(image, 80)

@@ -32,8 +32,6 @@ class Backbone(Protocol):
     dim: int
     precision: str
 
-    def embed(
-        self, vignettes: npt.NDArray[np.uint8], sizes: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.float32]:
+    def embed(self, vignettes: npt.NDArray[np.uint8], sizes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """uint8 (n, s, s) letterboxed vignettes and float32 (n, 3) sizes -> float32 (n, dim) embeddings."""
         ...

@@ -98,7 +98,8 @@ class Catalogue(Protocol):
         ...
 
     def remove_run(self, run_id: str) -> None:
-        """Takes a run out with its predictions and annotations (the journal in the archive keeps the latter)."""
+        """Takes a run out with its predictions. Its facts stay in the log and stand again when the run comes back; while
+        it is out `annotations` gives them only where no run is asked for."""
         ...
 
     def run(self, run_id: str) -> RunRecord: ...
@@ -138,8 +139,13 @@ class Catalogue(Protocol):
 
     # -- questions
     def page(
-        self, where: ParticleFilter, *, sort: str = "index", descending: bool = False,
-        after: tuple[Any, ...] | None = None, limit: int = 200,
+        self,
+        where: ParticleFilter,
+        *,
+        sort: str = "index",
+        descending: bool = False,
+        after: tuple[Any, ...] | None = None,
+        limit: int = 200,
     ) -> tuple[list[ParticleRow], tuple[Any, ...] | None]:
         """A page by keyset: ``sort`` is "index", "score", "esd_um" or "area_um2" (unknown values last either way),
         ties by run_id and index. Returns the rows and the key to pass as ``after`` for the next page, or None."""

@@ -77,9 +77,7 @@ def decode_image(
         raise ImageError(f"file of {len(data):,} bytes is over the limit of {limits.max_bytes:,}", path=path)
     kind, width, height = image_header(data, path=path)
     if width * height > limits.max_pixels:
-        raise ImageError(
-            f"image of {width} x {height} px is over the limit of {limits.max_pixels:,} pixels", path=path
-        )
+        raise ImageError(f"image of {width} x {height} px is over the limit of {limits.max_pixels:,} pixels", path=path)
     if not _complete(kind, data):
         raise ImageError(f"the {kind} is truncated: its end mark is missing", path=path)
     flag = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_UNCHANGED
@@ -143,7 +141,11 @@ def encode_vignette(image: ImageArray) -> bytes:
     Raises:
         ImageError: pixels that PNG cannot hold.
     """
-    if image.ndim == 3 and np.array_equal(image[:, :, 0], image[:, :, 1]) and np.array_equal(image[:, :, 0], image[:, :, 2]):
+    if (
+        image.ndim == 3
+        and np.array_equal(image[:, :, 0], image[:, :, 1])
+        and np.array_equal(image[:, :, 0], image[:, :, 2])
+    ):
         image = np.ascontiguousarray(image[:, :, 0])
     return _png(image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
 

@@ -56,9 +56,7 @@ def classify(
     started = time.monotonic()
     records = select_runs(workspace, runs)
     chosen = keep_model(workspace, find_model(model or str(workspace.settings["classify.model"]), workspace))
-    backbone = load_backbone(
-        chosen, precision=str(workspace.settings["classify.precision"]), threads=workspace.threads
-    )
+    backbone = load_backbone(chosen, precision=str(workspace.settings["classify.precision"]), threads=workspace.threads)
     head = load_head(chosen.folder)
     done = []
     for record in records:

@@ -11,8 +11,9 @@ import pyarrow as pa
 from plankter._plugins import load
 from plankter.features.morphology import MORPHOLOGY
 from plankter.publish.base import Exporter, Results
-from plankter.store.base import ParticleFilter, RunRecord
+from plankter.store.base import RunRecord
 from plankter.types import Sample
+from plankter.workflow.report import all_rows
 from plankter.workflow.workspace import Workspace
 
 # name, type, meaning: the columns of the particle table before the measures; documented in docs/reference/tables.md
@@ -58,7 +59,6 @@ SAMPLE_COLUMNS = (
     ("dilution_factor", pa.float64(), "how many times the imaged water was diluted"),
     ("environment", pa.string(), "further values of the sample table, as JSON"),
 )
-PAGE = 5000
 
 
 def export(workspace: Workspace, format_name: str, out: Path | None = None) -> dict[str, Any]:
@@ -95,21 +95,21 @@ def _particles(workspace: Workspace, record: RunRecord) -> pa.Table:
     archived = workspace.archive.open(run_id)
     aphia = {taxon.class_id: taxon.aphia_id for taxon in workspace.catalogue.taxa()}
     labels = archived.particles().label
-    rows: list[dict[str, Any]] = []
-    key: tuple[Any, ...] | None = None
-    while True:
-        page, key = workspace.catalogue.page(ParticleFilter(run_id=run_id), after=key, limit=PAGE)
-        for row in page:
-            rows.append(
-                {
-                    "run_id": run_id, "index": row.index, "sample_id": record.run.sample_id,
-                    "instrument_label": labels[row.index], "predicted": row.predicted, "score": row.score,
-                    "label": row.label, "status": row.status,
-                    "aphia_id": aphia.get(row.label or row.predicted or ""), "failure": row.failure,
-                }
-            )  # fmt: skip
-        if key is None:
-            break
+    rows = [
+        {
+            "run_id": run_id,
+            "index": row.index,
+            "sample_id": record.run.sample_id,
+            "instrument_label": labels[row.index],
+            "predicted": row.predicted,
+            "score": row.score,
+            "label": row.label,
+            "status": row.status,
+            "aphia_id": aphia.get(row.label or row.predicted or ""),
+            "failure": row.failure,
+        }
+        for row in all_rows(workspace, run_id)
+    ]
     table = _table(PARTICLE_COLUMNS, rows)
     columns, values = archived.features(MORPHOLOGY[0])
     for number, name in enumerate(columns):

@@ -104,9 +104,7 @@ def _refused(source: str, reason: str, run: Run | None = None) -> IngestedRun:
     )  # fmt: skip
 
 
-def _ingest_one(
-    workspace: Workspace, source: RunSource, table: Sequence[SampleRow], progress: Progress
-) -> IngestedRun:
+def _ingest_one(workspace: Workspace, source: RunSource, table: Sequence[SampleRow], progress: Progress) -> IngestedRun:
     reader: Reader = load("plankter.readers", source.reader)()
     try:
         read = reader.read(source)
@@ -215,9 +213,7 @@ def _chunks(pool: ThreadPoolExecutor, vignettes: Iterator[Vignette], read: ReadR
 
 
 def _encode(chunk: list[Vignette], origins_px: np.ndarray, um_per_px: float | None, fringe_px: float) -> list[_Encoded]:
-    masks = [
-        own_mask(v.image) if v.image is not None and v.mask is None else v.mask for v in chunk
-    ]
+    masks = [own_mask(v.image) if v.image is not None and v.mask is None else v.mask for v in chunk]
     pairs = [(v.image, mask) for v, mask in zip(chunk, masks, strict=True)]
     rows = measure_many(pairs, um_per_px, fringe_px, origins_px=origins_px).values
     found: list[_Encoded] = []
@@ -255,9 +251,7 @@ def _catalogue(workspace: Workspace, run_id: str, source: RunSource, *, force: b
     labels = archived.labels()
     if not labels:
         return
-    known = {
-        (fact.index, fact.class_id) for _, fact in catalogue.annotations(run_id) if fact.source is Source.IMPORT
-    }
+    known = {(fact.index, fact.class_id) for _, fact in catalogue.annotations(run_id) if fact.source is Source.IMPORT}
     # the time of the instrument's file, so that a repeated ingest states the same fact
     at = datetime.fromtimestamp(int(source.path.stat().st_mtime), UTC)
     classes = {label.class_name: class_of(workspace, label.class_name) for label in labels}
@@ -275,4 +269,3 @@ def _catalogue(workspace: Workspace, run_id: str, source: RunSource, *, force: b
 def as_json(found: Sequence[IngestedRun], seconds: float) -> dict[str, Any]:
     """The object that ``plankter ingest --json`` prints."""
     return {"runs": [asdict(run) for run in found], "seconds": round(seconds, 3)}
-

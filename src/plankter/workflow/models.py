@@ -47,8 +47,4 @@ def list_taxa(workspace: Workspace | None) -> dict[str, Any]:
 def list_plugins() -> dict[str, Any]:
     """All plugins by group, with the problem of each that cannot be loaded."""
     found = [plugin for group in GROUPS for plugin in plugins_of(group)]
-    return {
-        "plugins": [
-            {"group": p.group, "name": p.name, "value": p.value, "problem": p.problem} for p in found
-        ]
-    }
+    return {"plugins": [{"group": p.group, "name": p.name, "value": p.value, "problem": p.problem} for p in found]}

@@ -15,7 +15,7 @@ from plankter._errors import PlankterError, ReadError
 from plankter.classify.evaluate import evaluate_predictions, folder_classes
 from plankter.classify.head import load_head
 from plankter.classify.stream import StreamResult, classify_stream
-from plankter.publish.predictions import write_predictions
+from plankter.publish.predictions import check_predictions_path, write_predictions
 from plankter.taxa.classes import shipped_class_list
 from plankter.types import Model
 from plankter.workflow.classify import load_backbone
@@ -89,6 +89,7 @@ def predict(
     Raises:
         ReadError: no images. NotFound, ModelError: the model. An unreadable image is a row with a failure.
     """
+    check_predictions_path(out)
     chosen = find_model(model, workspace)
     files = image_files(images)
     result, failures, used, seconds = _run(files, chosen, 5, precision, progress)

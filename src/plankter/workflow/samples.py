@@ -23,7 +23,11 @@ def attach_samples(workspace: Workspace, table: Path) -> dict[str, Any]:
     records = workspace.catalogue.runs()
     attached, unknown = [], []
     for row in rows:
-        hits = [r for r in records if row.run in (r.run.run_id, r.run.name, r.run.sample_id) or _folder(r.run.source) == row.run]
+        hits = [
+            r
+            for r in records
+            if row.run in (r.run.run_id, r.run.name, r.run.sample_id) or _folder(r.run.source) == row.run
+        ]
         if not hits:
             unknown.append(row.run)
             continue
