@@ -206,7 +206,7 @@ class Predictions:
         _check(self.best.ndim == 2 and len(self.best) == n, f"best must have {n} rows, got {self.best.shape}")
         _check(self.scores.shape == self.best.shape, f"scores {self.scores.shape} and best {self.best.shape} differ")
         if n:
-            _check(0 <= self.best.min() and self.best.max() < len(self.class_ids), "best points outside class_ids")
+            _check(self.best.min() >= 0 and self.best.max() < len(self.class_ids), "best points outside class_ids")
             _check(bool(np.all(np.isfinite(self.scores))), "scores must be finite")
 
     def __len__(self) -> int:

@@ -188,7 +188,7 @@ class RunWriter:
 
     def _place(self, files: dict[str, str], head: dict[str, Any], old: ArchivedRun | None) -> None:
         """A new folder is moved whole; into one that exists new files go under new names, then `run.json` changes."""
-        entries = {}
+        entries: dict[str, dict[str, Any]] = {}
         for role, name in files.items():
             path = self._partial / name
             entries[role] = {"name": name, "sha256": sha256_of(path), "bytes": path.stat().st_size}

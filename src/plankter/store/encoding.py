@@ -65,15 +65,14 @@ def run_object(run: Run) -> dict[str, Any]:
 
 def run_of(found: Mapping[str, Any], sample_id: str | None = None) -> Run:
     """What `run_object` made, attached to another sample where ``sample_id`` is given."""
-    plain = {name: found.get(name) for name in _RUN_PLAIN}
+    plain: dict[str, Any] = {name: found.get(name) for name in _RUN_PLAIN}
     flags = tuple(
         Flag(flag["code"], flag["message"], Severity(flag["severity"]), flag["file"], flag["row"])
         for flag in found["flags"]
     )
-    rest = {"settings": found["settings"], "files": found["files"], "flags": flags}
-    return Run(
-        **{**plain, "sample_id": sample_id or found["sample_id"]}, started_at=time_of(found["started_at"]), **rest
-    )
+    plain["sample_id"] = sample_id or found["sample_id"]
+    rest: dict[str, Any] = {"settings": found["settings"], "files": found["files"], "flags": flags}
+    return Run(**plain, started_at=time_of(found["started_at"]), **rest)
 
 
 def taxon_object(taxon: Taxon) -> dict[str, Any]:
@@ -90,7 +89,7 @@ def annotation_object(fact: Annotation) -> dict[str, Any]:
 def annotation_of(found: Mapping[str, Any]) -> Annotation:
     """What `annotation_object` made."""
     at = datetime.fromisoformat(found["at"]).astimezone(UTC)
-    plain = {name: found.get(name) for name in _ANNOTATION}
+    plain: dict[str, Any] = {name: found.get(name) for name in _ANNOTATION}
     return Annotation(**plain, verdict=Verdict(found["verdict"]), source=Source(found["source"]), at=at)
 
 

@@ -162,7 +162,8 @@ class MemoryCatalogue:
         """See `Catalogue.standing`."""
         facts: dict[int, list[Annotation]] = defaultdict(list)
         for _, fact in self.annotations(run_id):
-            facts[fact.index].append(fact)
+            if fact.index < len(self._held[run_id].rows):
+                facts[fact.index].append(fact)
         labels = {index: standing_label(facts[index]) for index in sorted(facts)}
         return {index: label for index, label in labels.items() if label is not None}
 

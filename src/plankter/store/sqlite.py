@@ -158,6 +158,12 @@ class SqliteCatalogue:
         with self.database.read() as connection:
             return connection.execute(select(meta.c.value).where(meta.c.key == key)).scalar()
 
+    def all_meta(self) -> dict[str, str]:
+        """Every key but the catalogue's own, with its value."""
+        with self.database.read() as connection:
+            rows = connection.execute(select(meta).where(meta.c.key != SCHEMA_VERSION_KEY)).all()
+        return {row.key: row.value for row in rows}
+
     def put_meta(self, key: str, value: str) -> None:
         """See `Catalogue.put_meta`."""
         if key == SCHEMA_VERSION_KEY:

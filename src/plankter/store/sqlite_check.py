@@ -42,7 +42,7 @@ def _counts(connection: Connection, row: Row[Any]) -> list[str]:
 
 
 def _labels(connection: Connection, row: Row[Any]) -> list[str]:
-    facts, kept = folded(connection, row.run_id), kept_standing(connection, row.run_id)
+    facts, kept = folded(connection, row.run_id, range(row.particles)), kept_standing(connection, row.run_id)
     problems = [
         f"run {row.run_id}, particle {index}: the standing label is not what its facts say"
         for index in sorted(facts.keys() | kept.keys())

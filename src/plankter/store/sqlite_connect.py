@@ -112,6 +112,16 @@ class Database:
                 source.backup(target)
                 target.execute("PRAGMA journal_mode = DELETE")
 
+    def replace_with(self, path: Path) -> None:
+        """Takes over all of another database in one transaction: a kill leaves the old content or the new one."""
+        with self._errors(), self.long_writes.held(), self._lock.held():
+            source = sqlite3.connect(path, timeout=BUSY_S)
+            target = sqlite3.connect(self.path, timeout=BUSY_S)
+            with contextlib.closing(source), contextlib.closing(target):
+                target.execute("PRAGMA wal_autocheckpoint = 0")
+                target.execute("PRAGMA synchronous = FULL")
+                source.backup(target)
+
     def close(self) -> None:
         """Lets go of the file; the last one to do so empties the write-ahead log."""
         with self._lock.held():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +125,7 @@ def read_image(path: Path, *, limits: Limits = DEFAULT_LIMITS, grey: bool = Fals
         ImageError: missing, unreadable, too large, truncated or damaged.
     """
     try:
-        size = os.stat(path).st_size
+        size = path.stat().st_size
         if size > limits.max_bytes:
             raise ImageError(f"file of {size:,} bytes is over the limit of {limits.max_bytes:,}", path=path)
         data = path.read_bytes()
