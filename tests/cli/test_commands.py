@@ -164,7 +164,7 @@ def test_errors_are_one_object_and_wrong_arguments_exit_2(tmp_path: Path) -> Non
 
 def test_one_bad_run_among_twenty(tmp_path: Path) -> None:
     for number in range(20):
-        simulate_flowcam_run(tmp_path / "in" / f"r{number:02}", name=f"r{number:02}", particles=4, seed=number)
+        simulate_flowcam_run(tmp_path / "in", name=f"r{number:02}", particles=4, seed=number)
     broken = tmp_path / "in" / "r07" / "r07.lst"
     broken.write_text("999\nnum-fields|2\n", encoding="utf-8")
     run("init", tmp_path / "w")

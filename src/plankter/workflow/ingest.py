@@ -23,6 +23,7 @@ from plankter.features.morphology import MORPHOLOGY, measure_many
 from plankter.formats.sample_table import SampleRow, read_sample_table
 from plankter.readers.base import Reader, ReadRun, RunSource
 from plankter.readers.discover import find_runs
+from plankter.store.maintenance import level
 from plankter.types import Annotation, Flag, Particles, Run, Severity, Source, Verdict, Vignette
 from plankter.vignettes.codec import encode_mask, encode_vignette
 from plankter.vignettes.masks import own_mask
@@ -94,6 +95,7 @@ def ingest(
             found.append(_ingest_one(workspace, source, table, progress))
             log.info("%s: %s %s", source.origin, found[-1].status, found[-1].reason or "")
         progress("runs", len(sources), len(sources))
+    level(workspace.catalogue, workspace.journal)  # what a kill kept from the journal
     return found, time.monotonic() - started
 
 
