@@ -17,6 +17,7 @@ from plankter.store.base import Catalogue
 from plankter.store.journal import Journal
 from plankter.store.memory import now_utc
 from plankter.store.sqlite import SqliteCatalogue
+from plankter.store.sqlite_connect import long_write_lock
 from plankter.types import Annotation, Taxon
 
 __all__ = ["backup", "check", "level", "rebuild", "rebuild_sqlite", "restore"]
@@ -151,20 +152,27 @@ def rebuild_sqlite(archive: Archive, path: Path, *, taxa: Sequence[Taxon] = ()) 
     Raises:
         NewerWorkspace: the old catalogue, or a run, was written by a later version; nothing was changed.
     """
-    new = path.with_name(f".{path.name}.{os.getpid()}.rebuild")
-    for left in path.parent.glob(f".{path.name}.*.rebuild*"):
-        left.unlink()
-    try:
-        catalogue = SqliteCatalogue(new, clock=_when_archived(archive))
+    with long_write_lock(path).held():  # no run comes in meanwhile
+        for left in path.parent.glob(f".{path.name}.*.rebuild*"):
+            left.unlink()
+        new = path.with_name(f".{path.name}.{os.getpid()}.rebuild")
+        journal = Journal(archive.root)
         try:
-            readable = _keep_from_old(path, catalogue, Journal(archive.root), taxa)
-            count = rebuild(archive, catalogue)
+            catalogue = SqliteCatalogue(new, clock=_when_archived(archive))
+            try:
+                readable = _keep_from_old(path, catalogue, journal, taxa)
+                count = rebuild(archive, catalogue)
+            finally:
+                catalogue.close()
+            _switch(new, path, in_place=readable)
         finally:
-            catalogue.close()
-        _switch(new, path, in_place=readable)
-    finally:
-        for left in path.parent.glob(f"{new.name}*"):
-            left.unlink(missing_ok=True)
+            for left in path.parent.glob(f"{new.name}*"):
+                left.unlink(missing_ok=True)
+        switched = SqliteCatalogue(path)
+        try:
+            _put_facts(switched, journal.read(), set(archive.run_ids()))  # labels given meanwhile
+        finally:
+            switched.close()
     return count
 
 

@@ -25,6 +25,11 @@ CHECKPOINT_BYTES = 4_000_000
 BUSY_S = 60
 
 
+def long_write_lock(path: Path) -> Lock:
+    """What is held over a whole ingest of a run into the database at ``path``."""
+    return Lock(path.with_name(path.name + ".ingest.lock"))
+
+
 class Database:
     """An open SQLite file.
 
@@ -40,8 +45,8 @@ class Database:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = Lock(path.with_name(path.name + ".lock"))
-        # held over a whole ingest of a run, so that what is left of another ingest is surely of a dead process
-        self.long_writes = Lock(path.with_name(path.name + ".ingest.lock"))
+        # held over a whole ingest, so that what is left of another one is surely of a dead process
+        self.long_writes = long_write_lock(path)
         self._writer = self._engine("BEGIN IMMEDIATE", ("PRAGMA synchronous = FULL",))
         self._reader = self._engine("BEGIN", ("PRAGMA query_only = 1",))
         try:
@@ -114,7 +119,7 @@ class Database:
 
     def replace_with(self, path: Path) -> None:
         """Takes over all of another database in one transaction: a kill leaves the old content or the new one."""
-        with self._errors(), self.long_writes.held(), self._lock.held():
+        with self._errors(), self._lock.held():
             source = sqlite3.connect(path, timeout=BUSY_S)
             target = sqlite3.connect(self.path, timeout=BUSY_S)
             with contextlib.closing(source), contextlib.closing(target):

@@ -23,6 +23,7 @@ from plankter.features.morphology import MORPHOLOGY, measure_many
 from plankter.formats.sample_table import SampleRow, read_sample_table
 from plankter.readers.base import Reader, ReadRun, RunSource
 from plankter.readers.discover import find_runs
+from plankter.store.locks import Lock
 from plankter.store.maintenance import level
 from plankter.types import Annotation, Flag, Particles, Run, Severity, Source, Verdict, Vignette
 from plankter.vignettes.codec import encode_mask, encode_vignette
@@ -116,7 +117,9 @@ def _ingest_one(workspace: Workspace, source: RunSource, table: Sequence[SampleR
             return _refused(source.origin, str(reason), read.run)
         if status != "unchanged":
             _write(workspace, reader, source, read, progress)
-        _catalogue(workspace, read.run.run_id, source, force=status == "updated")
+        # two ingests of one run must not both find its labels missing
+        with Lock(workspace.archive.root / ".locks" / f"{read.run.run_id}.catalogue.lock").held():
+            _catalogue(workspace, read.run.run_id, source, force=status == "updated")
     except (PlankterError, OSError) as error:
         log.error("%s: %s", source.origin, error)
         return _refused(source.origin, str(error))

@@ -1,0 +1,81 @@
+"""What every reader must do, said as tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from plankter._errors import ReadError
+from plankter.readers.base import Reader, RunSource
+from plankter.store.files import sha256_of
+
+
+class ReaderContract:
+    """Subclass it, name the subclass ``Test...`` and say which reader, and which run it shall read."""
+
+    def reader(self) -> Reader:
+        """The reader, as its entry point makes it."""
+        raise NotImplementedError
+
+    def identity_file(self, folder: Path) -> Path:
+        """Writes a small run with pixels into the empty ``folder``; returns the file that identifies it."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> RunSource:
+        """The run to read."""
+        path = self.identity_file(tmp_path)
+        return RunSource(self.reader().name, path, str(path))
+
+    def test_it_takes_its_own_file_and_says_why_not_another(self, source: RunSource, tmp_path: Path) -> None:
+        assert self.reader().can_read(source.path) is None
+        other = tmp_path / "other.xyz"
+        other.write_bytes(b"\x00\x01 something else")
+        refusal = self.reader().can_read(other)
+        assert isinstance(refusal, str) and refusal.strip()
+
+    def test_the_run_is_identified_by_its_file(self, source: RunSource) -> None:
+        assert self.reader().read(source).run.run_id == sha256_of(source.path)[:16]
+
+    def test_reading_twice_gives_the_same(self, source: RunSource) -> None:
+        first, second = self.reader().read(source), self.reader().read(source)
+        assert first.run == second.run and first.labels == second.labels
+        for name, column in first.particles.features.items():
+            assert np.array_equal(column, second.particles.features[name], equal_nan=column.dtype.kind == "f")
+
+    def test_every_file_is_hashed(self, source: RunSource) -> None:
+        files = self.reader().read(source).run.files
+        assert sha256_of(source.path) in files.values()
+        assert all(len(digest) == 64 for digest in files.values())
+
+    def test_one_vignette_a_particle_in_order(self, source: RunSource) -> None:
+        particles = self.reader().read(source).particles
+        vignettes = list(self.reader().vignettes(source, particles))
+        assert [vignette.index for vignette in vignettes] == list(range(len(particles)))
+        assert any(vignette.image is not None for vignette in vignettes)
+        for vignette in vignettes:
+            box = particles.box[vignette.index]
+            if vignette.image is not None and box[2] > 0:
+                assert vignette.image.shape[:2] == (box[3], box[2])
+
+    def test_labels_are_of_particles(self, source: RunSource) -> None:
+        read = self.reader().read(source)
+        assert all(0 <= label.index < len(read.particles) and label.class_name for label in read.labels)
+
+    def test_a_damaged_file_is_refused_or_flagged(self, source: RunSource) -> None:
+        data = source.path.read_bytes()
+        source.path.write_bytes(data[: len(data) // 2])
+        try:
+            read = self.reader().read(source)
+        except ReadError as error:
+            assert error.path is not None
+        else:
+            assert read.problems or read.run.flags
+
+    def test_nothing_is_written(self, source: RunSource) -> None:
+        before = {path: sha256_of(path) for path in source.path.parent.rglob("*") if path.is_file()}
+        read = self.reader().read(source)
+        list(self.reader().vignettes(source, read.particles))
+        assert before == {path: sha256_of(path) for path in source.path.parent.rglob("*") if path.is_file()}
