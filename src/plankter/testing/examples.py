@@ -33,14 +33,13 @@ def example_rows(n: int, *, seed: int = 0) -> ParticleRows:
     """Sort keys of n particles; every third has no scale, every fifth no vignette, every tenth a failure."""
     rng = np.random.default_rng(seed)
     index = np.arange(n)
-    esd = rng.integers(1, 40, n).astype(np.float32) / 4
-    esd[index % 3 == 1] = np.nan
+    esd = np.where(index % 3 == 1, np.nan, rng.integers(1, 40, n) / 4).astype(np.float32)
     there = index % 5 != 4
     return ParticleRows(
         width_px=rng.integers(1, 90, n).astype(np.int32),
         height_px=rng.integers(1, 90, n).astype(np.int32),
         esd_um=esd,
-        area_um2=esd * 2,
+        area_um2=(esd * 2).astype(np.float32),
         has_vignette=there,
         has_mask=there & (index % 2 == 0),
         failure=tuple("the image is truncated" if i % 10 == 9 else None for i in range(n)),
@@ -52,11 +51,11 @@ def example_predictions(
 ) -> Predictions:
     """The two best of three classes for some particles; scores repeat, so that ties occur."""
     rng = np.random.default_rng(seed)
-    best = np.stack([rng.permutation(3)[:2] for _ in indices] or [np.zeros(2)]).astype(np.int16)[: len(indices)]
+    best = np.array([rng.permutation(3)[:2] for _ in indices], np.int16).reshape(-1, 2)
     first = (rng.integers(4, 9, len(indices)) / 8).astype(np.float32)
     scores = np.stack([np.minimum(first, 1), np.minimum(first, 1) / 4], axis=1)
     index = np.array(indices, np.int64)
-    return Predictions(model_id, run_id_of(name), "f32", index, CLASSES, best.reshape(-1, 2), scores)
+    return Predictions(model_id, run_id_of(name), "f32", index, CLASSES, best, scores)
 
 
 def example_fact(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,10 @@ def _run(source: RunSource) -> tuple[dict[str, Any] | None, list[Flag]]:
         read = reader.read(source)
     except PlankterError as error:
         return None, [Flag("unreadable", error.message, file=error.path or source.origin, row=error.row)]
-    flags = list(dict.fromkeys([*read.run.flags, *read.problems]))
+    flags = [
+        flag if flag.file else replace(flag, file=source.origin)
+        for flag in dict.fromkeys([*read.run.flags, *read.problems])
+    ]
     found = {"run_id": read.run.run_id, "name": read.run.name, "particles": len(read.particles)}
     return found, flags
 
