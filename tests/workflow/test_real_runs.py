@@ -8,12 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from plankter.workflow.report import write_report
 
 from plankter.types import Severity
 from plankter.vignettes.codec import decode_image, decode_mask
 from plankter.workflow.classify import classify
 from plankter.workflow.ingest import IngestedRun, ingest
+from plankter.workflow.report import write_report
 from plankter.workflow.workspace import Workspace, init_workspace, open_workspace
 
 # particles and volume imaged in mL: the run summary's value, for 2008 the verified formula's
