@@ -1,6 +1,6 @@
-"""Classify from the archive beside the bare network, in one run on one machine; and peak memory of a large run.
+"""Classify from the archive beside the bare network, in one run on one machine.
 
-    python benchmarks/bench_classify.py RUN_FOLDER [--particles 100000]
+    python benchmarks/bench_classify.py RUN_FOLDER
 
 Bare network: the same backbone on vignettes that lie decoded and letterboxed in memory.
 """
@@ -8,14 +8,12 @@ Bare network: the same backbone on vignettes that lie decoded and letterboxed in
 from __future__ import annotations
 
 import argparse
-import resource
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
-from plankter.synthetic.flowcam import simulate_flowcam_run
 from plankter.vignettes.codec import decode_image
 from plankter.vignettes.letterbox import letterbox, size_inputs
 from plankter.workflow.classify import classify, load_backbone
@@ -27,20 +25,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--particles", type=int, default=0, help="simulate a run of this size for peak memory")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, open_workspace(init_workspace(Path(scratch) / "w")) as workspace:
-        if args.particles:
-            simulate_flowcam_run(Path(scratch) / "big", name="big", particles=args.particles, seed=1)
-            args.run = Path(scratch) / "big"
         ingest(workspace, [args.run])
         (record,) = workspace.catalogue.runs()
         model = find_model("flowcam")
-        if args.particles:
-            found = classify(workspace)
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            print(f"{found['runs'][0]['predicted']} particles in {found['seconds']:.1f} s, peak memory {peak:.0f} MB")
-            return
         archived = workspace.archive.open(record.run.run_id)
         indices, _, _ = archived.vignette_index()
         images = [decode_image(data, grey=True) for _, data in archived.read_vignettes(indices)]

@@ -15,6 +15,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import small_runs
+from PIL import Image
+from small_runs import COLUMNS, features, mask_png, png
 
 from plankter._errors import Conflict, NewerWorkspace, NotFound, StoreError
 from plankter.store import archive_writer, files
@@ -67,8 +70,6 @@ def test_a_run_comes_back_as_it_was(archive: Archive, write_run: Write) -> None:
 
 
 def test_pixels_are_read_at_their_offsets_and_by_any_zip_tool(archive: Archive, write_run: Write) -> None:
-    from conftest import mask_png, png
-
     write_run(archive)
     found = archive.open(A)
     with zipfile.ZipFile(found.folder / "vignettes.zip") as packed:
@@ -131,8 +132,6 @@ def test_a_run_without_particles(archive: Archive, write_run: Write) -> None:
 
 
 def test_what_does_not_fit_is_refused(archive: Archive, write_run: Write) -> None:
-    from conftest import COLUMNS, features
-
     with archive.create(A) as writer:
         writer.add(3, b"x", None)
         with pytest.raises(StoreError, match="particle 2 came after particle 3"):
@@ -164,7 +163,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(
 
     targets = {
         "add": (archive_writer._Pack, "add"),
-        "close": (zipfile.ZipFile, "close"),
+        "close": (zipfile.ZipFile, "_write_end_record"),
         "table": (archive_writer, "write_table"),
         "run.json": (Path, "write_text"),
     }
@@ -227,9 +226,6 @@ def test_an_update_may_add_pixels_but_not_take_or_change_them(archive: Archive, 
 def test_the_same_pixels_packed_otherwise_are_no_conflict(
     archive: Archive, write_run: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import conftest
-    from PIL import Image
-
     write_run(archive)
 
     def pillow(index: int, seed: int = 0) -> bytes:
@@ -237,8 +233,8 @@ def test_the_same_pixels_packed_otherwise_are_no_conflict(
         Image.fromarray(decode_image(original(index, seed))).save(out, "PNG", compress_level=9)
         return out.getvalue()
 
-    original = conftest.png
-    monkeypatch.setattr(conftest, "png", pillow)
+    original = small_runs.png
+    monkeypatch.setattr(small_runs, "png", pillow)
     assert pillow(0) != original(0)
     write_run(archive)
     assert archive.open(A).vignette_png(0) == pillow(0)
@@ -281,8 +277,6 @@ def test_two_that_write_the_same_run_come_one_after_the_other(archive: Archive, 
         inside.set()
         thread.join(timeout=0.1)  # must still be waiting
         assert thread.is_alive() and seen == []
-        from conftest import COLUMNS, features
-
         writer.commit(example_run(), example_particles(2), (), "m", "1", COLUMNS, features(2), 0.0)
     thread.join()
     assert seen == [True] and archive.run_ids() == [A]

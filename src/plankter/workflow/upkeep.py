@@ -7,15 +7,18 @@ from typing import Any
 
 from plankter._errors import SettingsError
 from plankter._settings import FILE_NAME, load_settings
-from plankter.store import maintenance
 from plankter.store.archive import Archive
+from plankter.store.backup import backup as write_backup
+from plankter.store.backup import restore as unpack_backup
+from plankter.store.maintenance import check as compare
+from plankter.store.maintenance import rebuild_sqlite
 from plankter.taxa.classes import shipped_class_list
 from plankter.workflow.workspace import Workspace, open_workspace
 
 
 def check(workspace: Workspace, *, deep: bool = False) -> dict[str, Any]:
     """Problems between catalogue and archive, in plain words; ``deep`` reads every file."""
-    problems = maintenance.check(workspace.catalogue, workspace.archive, deep=deep)
+    problems = compare(workspace.catalogue, workspace.archive, deep=deep)
     return {"runs": len(workspace.catalogue.runs()), "problems": problems}
 
 
@@ -30,7 +33,7 @@ def rebuild(folder: Path) -> dict[str, Any]:
     if scheme != "sqlite":
         raise SettingsError(f"only an embedded catalogue can be rebuilt, this is {scheme}", path=folder / FILE_NAME)
     archive = Archive(folder / str(settings["workspace.archive"]))
-    maintenance.rebuild_sqlite(archive, folder / name, taxa=shipped_class_list())
+    rebuild_sqlite(archive, folder / name, taxa=shipped_class_list())
     with open_workspace(folder) as workspace:
         return {"runs": len(workspace.catalogue.runs()), "problems": check(workspace)["problems"]}
 
@@ -42,12 +45,12 @@ def backup(folder: Path, to: Path) -> dict[str, Any]:
         SettingsError: no workspace.
     """
     load_settings(folder)
-    maintenance.backup(folder, to)
+    write_backup(folder, to)
     return {"path": str(to), "bytes": to.stat().st_size}
 
 
 def restore(backup_file: Path, folder: Path) -> dict[str, Any]:
     """A backup unpacked into a new or empty folder, every file verified."""
-    maintenance.restore(backup_file, folder)
+    unpack_backup(backup_file, folder)
     load_settings(folder)
     return {"workspace": str(folder)}
