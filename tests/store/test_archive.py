@@ -22,6 +22,7 @@ from small_runs import COLUMNS, features, mask_png, png
 from plankter._errors import Conflict, NewerWorkspace, NotFound, StoreError
 from plankter.store import archive_writer, files
 from plankter.store.archive import Archive
+from plankter.store.archived_run import run_lock
 from plankter.testing.examples import (
     CLASSES,
     example_particles,
@@ -319,6 +320,20 @@ def test_remove(archive: Archive, write_run: Write, monkeypatch: pytest.MonkeyPa
     assert tree(archive.root) == {}
     with pytest.raises(NotFound):
         archive.remove(A)
+
+
+def test_sweep_waits_for_nobody_and_spares_what_is_being_added(archive: Archive, write_run: Write) -> None:
+    write_run(archive)
+    partial = archive.root / A / "predictions" / ".m1.parquet.1.partial"
+    partial.parent.mkdir()
+    partial.write_bytes(b"half")
+    with run_lock(archive.root / A).held():
+        found: list[list[str]] = []
+        other = threading.Thread(target=lambda: found.append(archive.sweep()))
+        other.start()
+        other.join()
+        assert found == [[]] and archive.sweep() == [] and partial.exists()
+    assert archive.sweep() == [A] and not partial.exists()
 
 
 # -- what is added later

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from plankter._errors import NotFound
 from plankter.store.archive_writer import RunWriter
-from plankter.store.archived_run import RUN_FILE, ArchivedRun
+from plankter.store.archived_run import RUN_FILE, ArchivedRun, run_lock
 from plankter.store.encoding import json_text, sample_object, sample_of
 from plankter.store.files import disk_full_said, safe_name, sync, write_text
 from plankter.store.locks import Lock
@@ -35,7 +35,7 @@ class Archive:
         self.root = root
 
     def _lock(self, run_id: str) -> Lock:
-        return Lock(self.root / ".locks" / f"{run_id}.lock")
+        return run_lock(self.root / run_id)
 
     def _folder(self, run_id: str) -> Path:
         if not _is_run_id(run_id):

@@ -17,6 +17,7 @@ from plankter._errors import NewerWorkspace, NotFound, StoreError
 from plankter.store.base import ParticleRows
 from plankter.store.encoding import run_of
 from plankter.store.files import plain_name, sha256_of, write_whole
+from plankter.store.locks import Lock
 from plankter.store.parquet import (
     facts_of,
     feature_table,
@@ -32,6 +33,11 @@ from plankter.types import NO_BOX, ImportedLabel, Particles, Predictions
 RUN_FILE = "run.json"
 RUN_FORMAT = 1
 _ESD, _AREA = ("esd_um",), ("abd_area_um2", "area_um2")
+
+
+def run_lock(folder: Path) -> Lock:
+    """What whoever writes in a run's folder holds."""
+    return Lock(folder.parent / ".locks" / f"{folder.name}.lock")
 
 
 def read_run_file(folder: Path) -> dict[str, Any]:
@@ -162,16 +168,16 @@ class ArchivedRun:
         return sorted(found, key=lambda entry: entry[:2])
 
     def _add(self, table: pa.Table, folder: str, name: str, facts: dict[str, Any]) -> None:
-        later = self._later(folder)
-        sequence = 1 + max((number for number, _, _ in later), default=0)
         path = self.folder / folder / f"{name}.parquet"
-        write_whole(path, lambda partial: write_table(table, partial, {**facts, "sequence": sequence}))
+        with run_lock(self.folder).held():
+            sequence = 1 + max((number for number, _, _ in self._later(folder)), default=0)
+            write_whole(path, lambda partial: write_table(table, partial, {**facts, "sequence": sequence}))
 
     def put_features(self, name: str, version: str, columns: Sequence[str], values: npt.NDArray[np.float32]) -> None:
         """Adds a feature set, (n, k) in the order of the list."""
         self._check_rows(values)
         file = f"{plain_name(name)}-{plain_name(version)}"
-        if file == self.file("features").name.removesuffix(".parquet"):
+        if {"name": name, "version": version} == facts_of(self.file("features")):
             raise StoreError(f"features {name} {version} are in the archive already", path=self.file("features"))
         self._add(feature_table(columns, values), "features", file, {"name": name, "version": version})
 
@@ -197,7 +203,8 @@ class ArchivedRun:
             with partial.open("wb") as file:
                 np.save(file, np.asarray(values, np.float16), allow_pickle=False)
 
-        write_whole(path, write)
+        with run_lock(self.folder).held():
+            write_whole(path, write)
 
     def embeddings(self, backbone_hash: str) -> npt.NDArray[np.float16]:
         """Embeddings of a backbone, float16 (n, dim).

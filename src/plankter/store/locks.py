@@ -27,8 +27,9 @@ class Lock:
 
     def __init__(self, path: Path, *, patience_s: float = PATIENCE_S) -> None:
         self._path, self._patience_s = path, patience_s
-        self._lock = FileLock(str(path), poll_interval=POLL_S)
-        self._turnstile = FileLock(f"{path}.turn", poll_interval=POLL_S)
+        # one object a path and process, so that a thread may take again what it holds
+        self._lock = FileLock(str(path), is_singleton=True)
+        self._turnstile = FileLock(f"{path}.turn", is_singleton=True)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -43,8 +44,8 @@ class Lock:
             return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._turnstile.acquire(timeout=self._patience_s):
-                self._lock.acquire(timeout=self._patience_s)
+            with self._turnstile.acquire(timeout=self._patience_s, poll_interval=POLL_S):
+                self._lock.acquire(timeout=self._patience_s, poll_interval=POLL_S)
         except Timeout as error:
             raise StoreError(
                 f"another process has been writing for {self._patience_s:g} s", path=self._path,
@@ -57,7 +58,10 @@ class Lock:
 
     @contextmanager
     def held_if_free(self) -> Iterator[bool]:
-        """Holds the lock where nobody else does; tells whether it does."""
+        """Holds the lock where nobody does, this thread included; tells whether it does."""
+        if self._lock.is_locked:
+            yield False
+            return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(blocking=False)

@@ -23,12 +23,10 @@ from plankter.features.morphology import MORPHOLOGY, measure_many
 from plankter.formats.sample_table import SampleRow, read_sample_table
 from plankter.readers.base import Reader, ReadRun, RunSource
 from plankter.readers.discover import find_runs
-from plankter.store.locks import Lock
-from plankter.store.maintenance import level
 from plankter.types import Annotation, Flag, Particles, Run, Severity, Source, Verdict, Vignette
 from plankter.vignettes.codec import encode_mask, encode_vignette
 from plankter.vignettes.masks import own_mask
-from plankter.workflow.labels import class_of
+from plankter.workflow.labels import class_of, finish_records, label_lock, record
 from plankter.workflow.progress import Progress, silent
 from plankter.workflow.workspace import Workspace
 
@@ -86,6 +84,7 @@ def ingest(
     started = time.monotonic()
     table = read_sample_table(samples) if samples else []
     found: list[IngestedRun] = []
+    finish_records(workspace)
     for run_id in workspace.archive.sweep():
         log.info("removed what a killed ingest of %s had left", run_id)
     with tempfile.TemporaryDirectory(prefix="plankter-") as scratch:
@@ -96,7 +95,6 @@ def ingest(
             found.append(_ingest_one(workspace, source, table, progress))
             log.info("%s: %s %s", source.origin, found[-1].status, found[-1].reason or "")
         progress("runs", len(sources), len(sources))
-    level(workspace.catalogue, workspace.journal)  # what a kill kept from the journal
     return found, time.monotonic() - started
 
 
@@ -117,8 +115,7 @@ def _ingest_one(workspace: Workspace, source: RunSource, table: Sequence[SampleR
             return _refused(source.origin, str(reason), read.run)
         if status != "unchanged":
             _write(workspace, reader, source, read, progress)
-        # two ingests of one run must not both find its labels missing
-        with Lock(workspace.archive.root / ".locks" / f"{read.run.run_id}.catalogue.lock").held():
+        with label_lock(workspace, read.run.run_id):
             _catalogue(workspace, read.run.run_id, source, force=status == "updated")
     except (PlankterError, OSError) as error:
         log.error("%s: %s", source.origin, error)
@@ -259,7 +256,7 @@ def _catalogue(workspace: Workspace, run_id: str, source: RunSource, *, force: b
     known = {(fact.index, fact.class_id) for _, fact in catalogue.annotations(run_id) if fact.source is Source.IMPORT}
     # the time of the instrument's file, so that a repeated ingest states the same fact
     at = datetime.fromtimestamp(int(source.path.stat().st_mtime), UTC)
-    classes = {label.class_name: class_of(workspace, label.class_name) for label in labels}
+    classes = {name: class_of(workspace, name) for name in sorted({label.class_name for label in labels})}
     new = [
         Annotation(run_id, label.index, classes[label.class_name], Verdict.CONFIRMED,
                    f"{archived.run.instrument}: {label.classification}", at, Source.IMPORT)
@@ -267,8 +264,7 @@ def _catalogue(workspace: Workspace, run_id: str, source: RunSource, *, force: b
         if (label.index, classes[label.class_name]) not in known
     ]  # fmt: skip
     if new:
-        catalogue.annotate(new)
-        workspace.journal.append(new)
+        record(workspace, run_id, new)
 
 
 def as_json(found: Sequence[IngestedRun], seconds: float) -> dict[str, Any]:

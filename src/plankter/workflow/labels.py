@@ -1,11 +1,16 @@
-"""Class names from outside -> the workspace's class list."""
+"""Labels from outside: their classes, and how they are kept."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
+from plankter.store.locks import Lock
+from plankter.store.maintenance import level
 from plankter.taxa.classes import match_class
-from plankter.types import Taxon
+from plankter.types import Annotation, Taxon
 from plankter.workflow.workspace import Workspace
 
 
@@ -21,3 +26,36 @@ def class_of(workspace: Workspace, name: str) -> str:
     class_id = re.sub(r"\s+", "_", name.strip()) or "unnamed"
     workspace.catalogue.put_taxa([Taxon(class_id, name.strip() or "unnamed", kind="unknown")])
     return class_id
+
+
+@contextmanager
+def label_lock(workspace: Workspace, run_id: str) -> Iterator[None]:
+    """One process at a time brings the labels of a run level: two ingests must not both find them missing."""
+    with Lock(workspace.archive.root / ".locks" / f"{run_id}.labels.lock").held():
+        yield
+
+
+def record(workspace: Workspace, run_id: str, facts: Sequence[Annotation]) -> None:
+    """Appends facts to the log, then to the journal; the caller holds `label_lock`.
+
+    A mark stands beside the journal in between, so that `finish_records` mends what a kill cuts in two.
+    """
+    mark = _marks(workspace) / f"pending-{run_id}"
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    workspace.catalogue.annotate(facts)
+    workspace.journal.append(facts)
+    mark.unlink(missing_ok=True)
+
+
+def finish_records(workspace: Workspace) -> None:
+    """Brings into the journal what a killed process had only in the log."""
+    for mark in sorted(_marks(workspace).glob("pending-*")):
+        with label_lock(workspace, mark.name.removeprefix("pending-")):
+            if mark.exists():
+                level(workspace.catalogue, workspace.journal)
+                mark.unlink(missing_ok=True)
+
+
+def _marks(workspace: Workspace) -> Path:
+    return workspace.archive.root / "journal"
