@@ -24,3 +24,19 @@ def test_links_between_pages_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} -> {target}"
+
+
+def test_every_column_of_the_store_is_documented() -> None:
+    import pyarrow.parquet as pq
+
+    from plankter.store.sqlite_schema import METADATA
+
+    page = (DOCS / "reference" / "store.md").read_text(encoding="utf-8")
+    rows = {line.split("|")[1].strip(): line for line in page.splitlines() if line.startswith("| `")}
+    for table in METADATA.tables.values():
+        for column in table.columns:
+            assert f"`{column.name}`" in rows[f"`{table.name}`"], f"{table.name}.{column.name}"
+    golden = Path(__file__).parent / "store" / "archives" / "v0.1" / "archive"
+    for path in golden.glob("*/instrument.parquet"):
+        for name in pq.read_schema(path).names:
+            assert name.startswith("instrument.") or f"`{name}`" in page, name

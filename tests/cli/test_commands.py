@@ -98,6 +98,20 @@ def test_imported_labels_stand_and_survive_a_rebuild(workspace: Path) -> None:
     assert len(rows) == 60 and {row["status"] for row in rows} == {"imported"}
 
 
+def test_parquet_and_csv_say_the_same(workspace: Path, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    found = run("export", "parquet", "-w", workspace, "--out", tmp_path / "p")
+    table = pq.read_table(tmp_path / "p" / "particles.parquet")
+    assert found["rows"]["particles.parquet"] == table.num_rows == 60
+    run("export", "csv", "-w", workspace, "--out", tmp_path / "c")
+    with (tmp_path / "c" / "particles.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["predicted"] for row in rows] == table.column("predicted").to_pylist()
+    assert [float(row["esd_um"]) for row in rows] == pytest.approx(table.column("esd_um").to_pylist(), rel=1e-6)
+    assert "csv" in run("export", "xml", "-w", workspace, status=1)["error"]["message"]
+
+
 def test_samples_are_attached_later(workspace: Path, tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("run,sample_id,lat\nst7,north-7,51.5\nghost,x,1\n", encoding="utf-8")
     found = run("sample", tmp_path / "s.csv", "-w", workspace, status=1)

@@ -65,7 +65,7 @@ class RunReport:
         sample: its sample; None where nothing is known of it.
         particles: particles in the instrument's list.
         vignettes: those with a usable image.
-        masks: those with the instrument's own outline.
+        masks: those with an outline, the instrument's own or one found anew.
         failures: index and reason of each particle whose image cannot be used.
         classes: one row a class; rows of classes that were neither predicted nor validated are not shown.
         total: all particles of the run per mL; None where the imaged volume is unknown.
@@ -219,7 +219,7 @@ def _facts(report: RunReport) -> list[tuple[str, str]]:
         ("Volume imaged", f"{number(run.volume_imaged_ml, 4)} mL" if run.volume_imaged_ml else None),
         ("Particles", f"{report.particles:,}"),
         ("With a usable image", f"{report.vignettes:,}"),
-        ("With the instrument's outline", f"{report.masks:,}"),
+        ("With an outline", f"{report.masks:,}"),
         ("Images that cannot be used", f"{len(report.failures):,}"),
         ("Notes", run.notes),
     ]
