@@ -37,18 +37,23 @@ def main() -> None:
         sizes = size_inputs([i.shape[1] for i in images], [i.shape[0] for i in images])
         backbone = load_backbone(model, threads=workspace.threads)
         backbone.embed(pixels[:256], sizes[:256])
-        whole, bare = [], []
+        whole, bare, start = [], [], []
         for _ in range(args.repeat):
             started = time.perf_counter()
             backbone.embed(pixels, sizes)
             bare.append(time.perf_counter() - started)
             started = time.perf_counter()
+            load_backbone(model, threads=workspace.threads)
+            start.append(time.perf_counter() - started)
+            started = time.perf_counter()
             classify(workspace)
             whole.append(time.perf_counter() - started)
         n = len(images)
         print(f"bare network ({backbone.precision})      {n / min(bare):9.0f} vignettes/s")
-        print(f"classify from the archive {n / min(whole):9.0f} vignettes/s (loading the network included)")
-        print(f"share                     {100 * min(bare) / min(whole):9.0f} %")
+        net = min(whole) - min(start)
+        print(f"classify from the archive {n / net:9.0f} vignettes/s, archive and catalogue written")
+        print(f"  with the network's load {n / min(whole):9.0f} vignettes/s ({min(start):.2f} s of loading)")
+        print(f"share of the bare network {100 * min(bare) / net:9.0f} %")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,11 @@ from PIL import Image, UnidentifiedImageError
 from plankter._errors import ImageError
 from plankter.types import ImageArray
 
+# measured on real vignettes: as small as deflate at level 1, in less than half its time
+_VIGNETTE_OPTIONS = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY]
+if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # OpenCV 4.12 and later
+    _VIGNETTE_OPTIONS += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB]
+_PNG = b"\x89PNG\r\n\x1a\n"
 FORMATS = ("TIFF", "PNG", "JPEG", "BMP")
 WARNING_FILTERS = RLock()  # they belong to the whole process: two threads at once would leave them changed for good
 
@@ -37,6 +42,8 @@ def image_header(data: bytes, *, path: Path | str | None = None) -> tuple[str, i
     Raises:
         ImageError: no image of a known format.
     """
+    if data[:8] == _PNG and data[12:16] == b"IHDR" and len(data) >= 33:  # most images here: no need to ask Pillow
+        return "PNG", int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     try:
         with WARNING_FILTERS, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the size is judged by our own limit, not by Pillow's warning
@@ -146,7 +153,7 @@ def encode_vignette(image: ImageArray) -> bytes:
         and np.array_equal(image[:, :, 0], image[:, :, 2])
     ):
         image = np.ascontiguousarray(image[:, :, 0])
-    return _png(image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    return _png(image, _VIGNETTE_OPTIONS)
 
 
 def encode_mask(mask: np.ndarray) -> bytes:
