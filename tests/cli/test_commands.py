@@ -188,6 +188,30 @@ def test_one_bad_run_among_twenty(tmp_path: Path) -> None:
     assert "r07" in bad["source"] and "999" in bad["reason"]
 
 
+def test_a_path_that_is_not_there_stops_no_other(source: Path, tmp_path: Path) -> None:
+    run("init", tmp_path / "w")
+    found = run("ingest", tmp_path / "typo", source, "-w", tmp_path / "w", status=1)["runs"]
+    assert [(entry["status"], Path(entry["source"]).name) for entry in found] == [
+        ("refused", "typo"),
+        ("ingested", "st7.lst"),
+    ]
+
+
+def test_every_verb_takes_a_workspace() -> None:
+    import typer
+
+    for name, command in typer.main.get_command(app).commands.items():
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {"-w", "--json"} <= options, name
+
+
+def test_init_and_restore_go_where_w_says(tmp_path: Path) -> None:
+    run("init", "-w", tmp_path / "a")
+    run("backup", tmp_path / "b.zip", "-w", tmp_path / "a")
+    run("restore", tmp_path / "b.zip", "-w", tmp_path / "c")
+    assert run("status", "-w", tmp_path / "c")["runs"] == 0
+
+
 def test_listings(workspace: Path) -> None:
     assert len(run("taxa")["taxa"]) == 95
     assert any(model["name"] == "flowcam" and model["classes"] == 95 for model in run("models")["models"])

@@ -22,28 +22,31 @@ ModelName = Annotated[str | None, typer.Option("--model", help="Name, id or fold
 def init(
     folder: Annotated[Path, typer.Argument(help="Where to make it.")] = HERE,
     catalogue: Annotated[str, typer.Option(help="Address of the catalogue.")] = "sqlite:catalogue.sqlite",
+    workspace: WorkspaceDir = HERE,
     as_json: AsJson = False,
 ) -> None:
     """Make a workspace: settings, catalogue, archive."""
     from plankter.workflow.workspace import init_workspace
 
     with reporting(as_json):
-        made = init_workspace(folder, catalogue=catalogue)
+        made = init_workspace(workspace if folder == HERE else folder, catalogue=catalogue)
         emit({"workspace": str(made.absolute())}, as_json, lambda d: iter([f"workspace made in {d['workspace']}"]))
 
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where to make the demo workspace.")] = Path("plankter-demo"),
+    folder: Annotated[Path | None, typer.Argument(help="Where to make it; plankter-demo if not given.")] = None,
     particles: Annotated[int, typer.Option(min=1, help="How many particles to simulate.")] = 600,
     seed: Annotated[int, typer.Option(help="The same seed gives the same run.")] = 1,
+    workspace: WorkspaceDir = HERE,
     as_json: AsJson = False,
 ) -> None:
     """Simulate a FlowCam run and take it through the whole chain."""
     from plankter.workflow.demo import run_demo
 
     with reporting(as_json), progress_bars() as progress:
-        found = run_demo(folder, particles=particles, seed=seed, progress=progress)
+        to = folder or (Path("plankter-demo") if workspace == HERE else workspace)
+        found = run_demo(to, particles=particles, seed=seed, progress=progress)
     emit(found, as_json, _demo_text)
 
 
@@ -67,7 +70,9 @@ def _demo_text(found: dict[str, Any]) -> Iterator[str]:
 
 @app.command()
 def doctor(
-    paths: Annotated[list[Path], typer.Argument(help="Runs, zips or folders.")], as_json: AsJson = False
+    paths: Annotated[list[Path], typer.Argument(help="Runs, zips or folders.")],
+    workspace: WorkspaceDir = HERE,
+    as_json: AsJson = False,
 ) -> None:
     """Say which reader takes a path, what is missing or odd, and how much disk it will need."""
     from plankter.workflow.doctor import doctor as examine

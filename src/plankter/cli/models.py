@@ -107,7 +107,7 @@ def _taxa_text(found: dict[str, Any]) -> Iterator[str]:
 
 
 @app.command()
-def plugins(as_json: AsJson = False) -> None:
+def plugins(workspace: WorkspaceDir = HERE, as_json: AsJson = False) -> None:
     """List readers, backbones, exporters and catalogues, broken ones with the reason."""
     from plankter.workflow.models import list_plugins
 

@@ -60,11 +60,12 @@ def backup(
 @app.command()
 def restore(
     backup_file: Annotated[Path, typer.Argument(metavar="BACKUP", help="A zip that `plankter backup` wrote.")],
-    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    folder: Annotated[Path | None, typer.Argument(help="A new or empty folder; else that of -w.")] = None,
+    workspace: WorkspaceDir = HERE,
     as_json: AsJson = False,
 ) -> None:
     """Unpack a backup into a new folder, every file verified."""
     from plankter.workflow.upkeep import restore as unpack
 
     with reporting(as_json):
-        emit(unpack(backup_file, folder), as_json, lambda d: iter([f"restored to {d['workspace']}"]))
+        emit(unpack(backup_file, folder or workspace), as_json, lambda d: iter([f"restored to {d['workspace']}"]))

@@ -88,7 +88,10 @@ def ingest(
     for run_id in workspace.archive.sweep():
         log.info("removed what a killed ingest of %s had left", run_id)
     with tempfile.TemporaryDirectory(prefix="plankter-") as scratch:
-        sources, problems = find_runs(paths, scratch=Path(scratch))
+        named = list(paths)
+        missing = [path for path in named if not path.exists()]
+        found += [_refused(str(path), "there is nothing at this path") for path in missing]
+        sources, problems = find_runs([path for path in named if path not in missing], scratch=Path(scratch))
         found += [_refused(flag.file or "", flag.message) for flag in problems if flag.severity is Severity.ERROR]
         for number, source in enumerate(sources):
             progress("runs", number, len(sources))
