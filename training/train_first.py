@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -28,6 +29,7 @@ from plankter.vignettes.letterbox import size_inputs
 
 CACHED_PX = 80
 SIZE_UNKNOWN_P = 0.15
+AVERAGE_DECAY = 0.9985
 
 
 def batches(data: dict, px: int, batch: int, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
@@ -71,6 +73,73 @@ def evaluate(model: Classifier, data: dict, px: int) -> tuple[float, float]:
     return float(np.mean(predicted == true)), float(np.mean(f1))
 
 
+@dataclass
+class Progress:
+    """All that a checkpoint holds."""
+
+    model: Classifier
+    average: Classifier
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    done: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def load(self, path: Path) -> None:
+        state = torch.load(path, weights_only=True)
+        for name in ("model", "average", "optimiser", "schedule"):
+            getattr(self, name).load_state_dict(state[name])
+        self.done, self.history = state["done"], state["history"]
+
+    def save(self, path: Path, **facts: object) -> None:
+        parts = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimiser", "schedule")}
+        torch.save({**parts, "done": self.done, "history": self.history, **facts}, path.with_suffix(".new"))
+        path.with_suffix(".new").replace(path)
+
+
+@torch.no_grad()
+def follow(average: Classifier, model: Classifier, step: int) -> None:
+    """Moves the running average of the weights a little; faster at the start, when they change most."""
+    keep = min(AVERAGE_DECAY, (1 + step) / (10 + step))
+    for kept, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        kept.copy_(kept * keep + new * (1 - keep) if kept.is_floating_point() else new)
+
+
+def train_epoch(at: Progress, data: dict, px: int, batch: int) -> float:
+    """One pass over the training images; returns the mean loss."""
+    bf16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+    started, losses, per_epoch = time.time(), [], len(data["labels"]) // batch
+    at.model.train()
+    for step, (pixels, sizes, labels) in enumerate(batches(data, px, batch, at.done + 1)):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            scores = at.model(pixels, sizes)
+        loss = F.cross_entropy(scores.float(), labels, label_smoothing=0.05)
+        at.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        at.optimiser.step()
+        at.schedule.step()
+        follow(at.average, at.model, at.done * per_epoch + step)
+        losses.append(loss.item())
+        if step % 50 == 0:
+            rate = (step + 1) * batch / (time.time() - started)
+            print(
+                f"epoch {at.done + 1} step {step}/{per_epoch} loss {np.mean(losses[-50:]):.3f} {rate:.0f}/s", flush=True
+            )
+    return float(np.mean(losses))
+
+
+def start(classes: int, train: dict, weights: Path, lr: float, steps: int) -> Progress:
+    """A network from ImageNet weights with its optimiser and one learning-rate cycle."""
+    model = Classifier(classes)
+    sample = np.random.default_rng(0).choice(len(train["labels"]), min(512, len(train["labels"])), replace=False)
+    load_folded_imagenet(model.backbone, weights, torch.from_numpy(train["pixels"][sample]))
+    model = model.to(memory_format=torch.channels_last)
+    decay = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    optimiser = torch.optim.AdamW([{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}])
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps, pct_start=0.15)
+    return Progress(model, copy.deepcopy(model), optimiser, schedule)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, nargs="+", required=True)
@@ -83,7 +152,6 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-3)
     args = parser.parse_args()
     torch.manual_seed(1)
-    bf16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text()
     classes = sorted(p.name for p in args.images[0].iterdir() if p.is_dir())
     leave_out = validation_names(args.dated_csv)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -91,76 +159,22 @@ def main() -> None:
     val = read_class_folders([args.validation], classes, CACHED_PX, args.out / "cache" / "val.npz", set())
     if overlap := set(train["names"].tolist()) & set(val["names"].tolist()):
         raise SystemExit(f"{len(overlap)} validation images among the training images, e.g. {sorted(overlap)[0]}")
-
-    model = Classifier(len(classes))
-    sample = np.random.default_rng(0).choice(len(train["labels"]), 512, replace=False)
-    load_folded_imagenet(model.backbone, args.weights, torch.from_numpy(train["pixels"][sample]))
-    model = model.to(memory_format=torch.channels_last)
-    average = copy.deepcopy(model)
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    optimiser = torch.optim.AdamW([{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}])
-    per_epoch = len(train["labels"]) // args.batch
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, args.lr, total_steps=per_epoch * len(args.epochs_px), pct_start=0.15
-    )
-    done, history = 0, []
+    steps = len(train["labels"]) // args.batch * len(args.epochs_px)
+    at = start(len(classes), train, args.weights, args.lr, steps)
     checkpoint = args.out / "checkpoint.pt"
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        schedule.load_state_dict(state["schedule"])
-        done, history = state["done"], state["history"]
-    for epoch in range(done, len(args.epochs_px)):
-        started, px = time.time(), args.epochs_px[epoch]
-        model.train()
-        losses = []
-        for step, (pixels, sizes, labels) in enumerate(batches(train, px, args.batch, epoch + 1)):
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                scores = model(pixels, sizes)
-            loss = F.cross_entropy(scores.float(), labels, label_smoothing=0.05)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            keep = min(0.9985, (1 + epoch * per_epoch + step) / (10 + epoch * per_epoch + step))
-            with torch.no_grad():
-                for kept, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-                    kept.copy_(kept * keep + new * (1 - keep) if kept.is_floating_point() else new)
-            losses.append(loss.item())
-            if step % 50 == 0:
-                rate = (step + 1) * args.batch / (time.time() - started)
-                print(
-                    f"epoch {epoch + 1} step {step}/{per_epoch} loss {np.mean(losses[-50:]):.3f} {rate:.0f}/s",
-                    flush=True,
-                )
-        top1, macro_f1 = evaluate(average, val, px)
-        history.append(
-            {
-                "epoch": epoch + 1,
-                "px": px,
-                "minutes": (time.time() - started) / 60,
-                "loss": float(np.mean(losses)),
-                "top1": top1,
-                "macro_f1": macro_f1,
-            }
-        )
-        print(json.dumps(history[-1]), flush=True)
-        state = {
-            "model": model.state_dict(),
-            "average": average.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "schedule": schedule.state_dict(),
-            "done": epoch + 1,
-            "history": history,
-            "classes": classes,
-            "class_counts": np.bincount(train["labels"], minlength=len(classes)).tolist(),
-            "px": px,
-        }
-        torch.save(state, checkpoint.with_suffix(".new"))
-        checkpoint.with_suffix(".new").replace(checkpoint)
+        at.load(checkpoint)
+    counts = np.bincount(train["labels"], minlength=len(classes)).tolist()
+    for px in args.epochs_px[at.done :]:
+        started = time.time()
+        loss = train_epoch(at, train, px, args.batch)
+        top1, macro_f1 = evaluate(at.average, val, px)
+        at.done += 1
+        minutes = (time.time() - started) / 60
+        facts = {"epoch": at.done, "px": px, "minutes": minutes, "loss": loss, "top1": top1, "macro_f1": macro_f1}
+        at.history.append(facts)
+        print(json.dumps(facts), flush=True)
+        at.save(checkpoint, classes=classes, class_counts=counts, px=px)
 
 
 if __name__ == "__main__":
