@@ -93,8 +93,10 @@ def _classify_run(
         model.model_id, run_id, backbone.precision, result.index, model.class_ids, result.best, result.scores
     )
     if result.embeddings is not None:
-        embeddings = np.full((record.particles, result.embeddings.shape[1]), np.nan, np.float16)
-        embeddings[result.index] = result.embeddings
+        embeddings = result.embeddings
+        if len(embeddings) < record.particles:  # some have no usable vignette: a row of NaN keeps the others in place
+            embeddings = np.full((record.particles, result.embeddings.shape[1]), np.nan, np.float16)
+            embeddings[result.index] = result.embeddings
         archived.put_embeddings(model.backbone_hash, embeddings)
     archived.put_predictions(predictions)
     workspace.catalogue.put_predictions(predictions)
