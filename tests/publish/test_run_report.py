@@ -19,6 +19,7 @@ import pytest
 import plankter
 from plankter.publish.flag_words import _MEANINGS, meaning
 from plankter.publish.run_report import ClassRow, Density, ModelFacts, RunReport, number, render_run_report
+from plankter.quantify.abundance import size_spectrum
 from plankter.types import Flag, ImageArray, Run, Sample, Severity
 
 EVIL = "<script>alert(1)</script>"
@@ -64,6 +65,10 @@ def vignettes(n: int = 3) -> list[tuple[int, ImageArray, float]]:
     return [(k, rng.integers(0, 255, (30 + k, 40), np.uint8), 1 - k / 10) for k in range(n)]
 
 
+SIZES = np.geomspace(8, 64, 103)
+SPECTRUM = size_spectrum(SIZES, 0.5)
+
+
 def report(**changes: Any) -> RunReport:
     run = Run(
         "0123456789abcdef", "S1", "flowcam", "run 7", "flowcam/7", um_per_px=1.25, volume_imaged_ml=0.5,
@@ -78,7 +83,7 @@ def report(**changes: Any) -> RunReport:
         run, Sample("S1", station="330", latitude_deg=51.4333, longitude_deg=-2.5), 103, 100, 100,
         [(4, "damaged"), (5, "damaged"), (6, "cut off")], rows, Density(206, 168, 250),
         ModelFacts("8f2c1d0a9b3e4f56", "flowcam", "bf16", 0.8931),
-        np.geomspace(8, 64, 103), np.linspace(0.4, 1, 100), {"Bubbles": vignettes()}, version="0.1.0",
+        SIZES, np.linspace(0.4, 1, 100), (SPECTRUM.edges_um, SPECTRUM.count), {"Bubbles": vignettes()}, version="0.1.0",
     )  # fmt: skip
     return replace(given, **changes)
 

@@ -71,6 +71,7 @@ class RunReport:
         total: all particles of the run per mL; None where the imaged volume is unknown.
         model: None where nothing was predicted.
         esd_um: (n,) equivalent spherical diameters, NaN where unknown; empty where there is no scale.
+        spectrum: borders of the size classes in um and the particles in each; None where no size is known.
         scores: (m,) score of the best class of each predicted particle.
         class_vignettes: class_id -> index, pixels and score of vignettes to choose from; a mapping, or a function that
             is called once for each class shown.
@@ -89,6 +90,7 @@ class RunReport:
     model: ModelFacts | None
     esd_um: npt.NDArray[np.floating[Any]]
     scores: npt.NDArray[np.floating[Any]]
+    spectrum: tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.integer[Any]]] | None = None
     class_vignettes: Mapping[str, ClassVignettes] | Callable[[str], ClassVignettes] = field(default_factory=dict)
     flags: Sequence[Flag] | None = None
     version: str = ""
@@ -277,12 +279,9 @@ def _classes_svg(rows: Sequence[ClassRow]) -> Any:
 def _spectrum_svg(report: RunReport) -> Any:
     sizes = np.asarray(report.esd_um, np.float64)
     sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
-    if not len(sizes):
+    if report.spectrum is None or not len(sizes):
         return None
-    first, last = np.floor(3 * np.log2(sizes.min()) + 1e-9), np.floor(3 * np.log2(sizes.max()) + 1e-9) + 1
-    edges = np.exp2(np.arange(first, last + 1) / 3)
-    place = np.clip(np.searchsorted(edges, sizes, side="right") - 1, 0, len(edges) - 2)
-    counts = np.bincount(place, minlength=len(edges) - 1).astype(np.float64)
+    edges, counts = report.spectrum[0], report.spectrum[1].astype(np.float64)
     volume, label = report.run.volume_imaged_ml, "particles"
     if volume is not None:
         counts, label = counts / volume, "particles per mL"

@@ -13,7 +13,7 @@ from plankter._errors import NotFound
 from plankter.features.morphology import MORPHOLOGY
 from plankter.publish.contact_sheets import spread
 from plankter.publish.run_report import ClassRow, Density, ModelFacts, RunReport, render_run_report
-from plankter.quantify.abundance import abundance
+from plankter.quantify.abundance import abundance, size_spectrum
 from plankter.store.base import ParticleFilter, ParticleRow, RunRecord
 from plankter.types import ImageArray
 from plankter.vignettes.codec import decode_image
@@ -72,6 +72,8 @@ def _report(workspace: Workspace, record: RunRecord) -> RunReport:
     except NotFound:
         sample = None
     columns, values = archived.features(MORPHOLOGY[0])
+    esd_um = values[:, list(columns).index("esd_um")]
+    spectrum = size_spectrum(esd_um, run.volume_imaged_ml)
     return RunReport(
         run=run,
         sample=sample,
@@ -82,7 +84,8 @@ def _report(workspace: Workspace, record: RunRecord) -> RunReport:
         classes=_classes(workspace, record),
         total=_density(record.particles, run.volume_imaged_ml),
         model=_model(workspace, record),
-        esd_um=values[:, list(columns).index("esd_um")],
+        esd_um=esd_um,
+        spectrum=(spectrum.edges_um, spectrum.count) if len(spectrum.count) else None,
         scores=np.array([row.score for row in rows if row.score is not None], dtype=np.float32),
         class_vignettes=vignettes,
         version=version("plankter"),
