@@ -12,7 +12,7 @@ import argparse
 import copy
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,16 +24,20 @@ import torch.nn.functional as F
 from images import read_class_folders, validation_names
 from network import Classifier, load_folded_imagenet
 
+from plankter.classify.splits import judges
 from plankter.vignettes.augment import Augmentation, augment
 from plankter.vignettes.letterbox import size_inputs
 
-CACHED_PX = 80
+SAVE_EVERY_STEPS = 100
 SIZE_UNKNOWN_P = 0.15
 AVERAGE_DECAY = 0.9985
 
 
-def batches(data: dict, px: int, batch: int, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Shuffled augmented batches of one epoch, made one ahead in a thread; the size is hidden now and then."""
+def batches(
+    data: dict, px: int, batch: int, seed: int, skip: int = 0
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Shuffled augmented batches of one epoch from number ``skip`` on, made one ahead in a thread; the size is hidden
+    now and then."""
     order = np.random.default_rng(seed).permutation(len(data["labels"]))
     how = Augmentation()
 
@@ -46,7 +50,7 @@ def batches(data: dict, px: int, batch: int, seed: int) -> Iterator[tuple[torch.
         inputs = size_inputs(sizes[:, 0], sizes[:, 1])
         return torch.from_numpy(pixels), torch.from_numpy(inputs), torch.from_numpy(data["labels"][rows])
 
-    starts = range(0, len(order) - batch + 1, batch)
+    starts = range(skip * batch, len(order) - batch + 1, batch)
     with ThreadPoolExecutor(1) as pool:
         ahead = pool.submit(make, starts[0])
         for following in starts[1:]:
@@ -57,7 +61,7 @@ def batches(data: dict, px: int, batch: int, seed: int) -> Iterator[tuple[torch.
 
 @torch.no_grad()
 def evaluate(model: Classifier, data: dict, px: int) -> tuple[float, float]:
-    """Top-1 and macro-F1 over the validation images as they lie."""
+    """Top-1 and macro-F1 over the images as they lie."""
     model.train(False)
     found = []
     for start in range(0, len(data["labels"]), 256):
@@ -82,17 +86,18 @@ class Progress:
     optimiser: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     done: int = 0
+    step: int = 0  # within the epoch that is running
     history: list[dict[str, float]] = field(default_factory=list)
 
     def load(self, path: Path) -> None:
         state = torch.load(path, weights_only=True)
         for name in ("model", "average", "optimiser", "schedule"):
             getattr(self, name).load_state_dict(state[name])
-        self.done, self.history = state["done"], state["history"]
+        self.done, self.step, self.history = state["done"], state["step"], state["history"]
 
     def save(self, path: Path, **facts: object) -> None:
         parts = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimiser", "schedule")}
-        torch.save({**parts, "done": self.done, "history": self.history, **facts}, path.with_suffix(".new"))
+        torch.save({**parts, "done": self.done, "step": self.step, "history": self.history, **facts}, path.with_suffix(".new"))
         path.with_suffix(".new").replace(path)
 
 
@@ -104,12 +109,13 @@ def follow(average: Classifier, model: Classifier, step: int) -> None:
         kept.copy_(kept * keep + new * (1 - keep) if kept.is_floating_point() else new)
 
 
-def train_epoch(at: Progress, data: dict, px: int, batch: int) -> float:
-    """One pass over the training images; returns the mean loss."""
+def train_epoch(at: Progress, data: dict, px: int, batch: int, save: Callable[[], None]) -> float:
+    """One pass over the training images, or the rest of one that was killed; returns the mean loss."""
     bf16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text()
     started, losses, per_epoch = time.time(), [], len(data["labels"]) // batch
     at.model.train()
-    for step, (pixels, sizes, labels) in enumerate(batches(data, px, batch, at.done + 1)):
+    first = at.step
+    for step, (pixels, sizes, labels) in enumerate(batches(data, px, batch, at.done + 1, first), first):
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             scores = at.model(pixels, sizes)
         loss = F.cross_entropy(scores.float(), labels, label_smoothing=0.05)
@@ -119,19 +125,27 @@ def train_epoch(at: Progress, data: dict, px: int, batch: int) -> float:
         at.schedule.step()
         follow(at.average, at.model, at.done * per_epoch + step)
         losses.append(loss.item())
+        at.step = step + 1
+        if step % SAVE_EVERY_STEPS == SAVE_EVERY_STEPS - 1:
+            save()
         if step % 50 == 0:
-            rate = (step + 1) * batch / (time.time() - started)
+            rate = (step + 1 - first) * batch / (time.time() - started)
             print(
                 f"epoch {at.done + 1} step {step}/{per_epoch} loss {np.mean(losses[-50:]):.3f} {rate:.0f}/s", flush=True
             )
-    return float(np.mean(losses))
+    at.step = 0
+    return float(np.mean(losses)) if losses else float("nan")
 
 
 def start(classes: int, train: dict, weights: Path, lr: float, steps: int) -> Progress:
-    """A network from ImageNet weights with its optimiser and one learning-rate cycle."""
+    """A network from ImageNet weights (npz) or from an earlier checkpoint's average (pt), its optimiser and one
+    learning-rate cycle."""
     model = Classifier(classes)
-    sample = np.random.default_rng(0).choice(len(train["labels"]), min(512, len(train["labels"])), replace=False)
-    load_folded_imagenet(model.backbone, weights, torch.from_numpy(train["pixels"][sample]))
+    if weights.suffix == ".pt":
+        model.load_state_dict(torch.load(weights, weights_only=True)["average"])
+    else:
+        sample = np.random.default_rng(0).choice(len(train["labels"]), min(512, len(train["labels"])), replace=False)
+        load_folded_imagenet(model.backbone, weights, torch.from_numpy(train["pixels"][sample]))
     model = model.to(memory_format=torch.channels_last)
     decay = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
@@ -145,9 +159,10 @@ def main() -> None:
     parser.add_argument("--images", type=Path, nargs="+", required=True)
     parser.add_argument("--validation", type=Path, required=True)
     parser.add_argument("--dated-csv", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True, help="ImageNet npz, or checkpoint.pt")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs-px", type=int, nargs="+", default=[56, 56, 56, 80, 80])
+    parser.add_argument("--cached-px", type=int, default=80, help="letterboxed once to this side; epochs reduce by area")
     parser.add_argument("--batch", type=int, default=192)
     parser.add_argument("--lr", type=float, default=2e-3)
     args = parser.parse_args()
@@ -155,10 +170,12 @@ def main() -> None:
     classes = sorted(p.name for p in args.images[0].iterdir() if p.is_dir())
     leave_out = validation_names(args.dated_csv)
     args.out.mkdir(parents=True, exist_ok=True)
-    train = read_class_folders(args.images, classes, CACHED_PX, args.out / "cache" / "train.npz", leave_out)
-    val = read_class_folders([args.validation], classes, CACHED_PX, args.out / "cache" / "val.npz", set())
+    train = read_class_folders(args.images, classes, args.cached_px, args.out / "cache" / "train.npz", leave_out)
+    val = read_class_folders([args.validation], classes, args.cached_px, args.out / "cache" / "val.npz", set())
     if overlap := set(train["names"].tolist()) & set(val["names"].tolist()):
         raise SystemExit(f"{len(overlap)} validation images among the training images, e.g. {sorted(overlap)[0]}")
+    fits = np.array([not judges(name) for name in val["names"].tolist()])
+    val = {key: values[fits] for key, values in val.items()}  # the other half judges at the end, once
     steps = len(train["labels"]) // args.batch * len(args.epochs_px)
     at = start(len(classes), train, args.weights, args.lr, steps)
     checkpoint = args.out / "checkpoint.pt"
@@ -167,14 +184,18 @@ def main() -> None:
     counts = np.bincount(train["labels"], minlength=len(classes)).tolist()
     for px in args.epochs_px[at.done :]:
         started = time.time()
-        loss = train_epoch(at, train, px, args.batch)
+
+        def save(px: int = px) -> None:
+            at.save(checkpoint, classes=classes, class_counts=counts, px=px)
+
+        loss = train_epoch(at, train, px, args.batch, save)
         top1, macro_f1 = evaluate(at.average, val, px)
         at.done += 1
         minutes = (time.time() - started) / 60
         facts = {"epoch": at.done, "px": px, "minutes": minutes, "loss": loss, "top1": top1, "macro_f1": macro_f1}
         at.history.append(facts)
         print(json.dumps(facts), flush=True)
-        at.save(checkpoint, classes=classes, class_counts=counts, px=px)
+        save()
 
 
 if __name__ == "__main__":
