@@ -21,6 +21,7 @@ from plankter.vignettes.letterbox import LETTERBOX_VERSION, letterbox, size_inpu
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 UInt8Array = npt.NDArray[np.uint8]
+ContextColumns = tuple[tuple[str, ...], npt.NDArray[np.floating]]  # names of c columns, (n, c) values
 BALANCES = ("auto", "none", "resample", "loss")
 EFFECTIVE_BETA = 0.999
 BALANCED_BELOW = 10.0  # largest class over the median class: below this "auto" leaves the classes as they are
@@ -49,6 +50,15 @@ class ImageSource(Protocol):
     def pixels(self, rows: IntArray) -> UInt8Array:
         """uint8 (len(rows), s, s) letterboxed grey vignettes."""
         ...
+
+
+class Split(Protocol):
+    """The part of a split that training uses; `plankter.classify.splits.Split` is one."""
+
+    @property
+    def train(self) -> IntArray: ...
+    @property
+    def tune(self) -> IntArray: ...
 
 
 @dataclass(frozen=True)
@@ -170,11 +180,11 @@ def choose_balance(counts: npt.ArrayLike, wanted: str = "auto") -> Balance:
     ratio = float(present.max() / np.median(present)) if len(present) else 1.0
     method, reason = wanted, f"as asked; the largest class has {ratio:.1f} times the images of the median one"
     if wanted == "auto":
-        if ratio <= BALANCED_BELOW:
-            method = "none"
-        else:
-            method = "resample" if n.sum() <= RESAMPLE_UP_TO else "loss"
-        reason = f"chosen: the largest class has {ratio:.1f} times the images of the median one, {int(n.sum()):,} in all"
+        rare = "resample" if n.sum() <= RESAMPLE_UP_TO else "loss"
+        method = "none" if ratio <= BALANCED_BELOW else rare
+        reason = (
+            f"chosen: the largest class has {ratio:.1f} times the images of the median one, {int(n.sum()):,} in all"
+        )
     safe = np.maximum(n, 1)
     if method == "resample":
         weights = 1 / np.sqrt(safe)

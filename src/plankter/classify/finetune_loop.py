@@ -15,8 +15,9 @@ from torch import Tensor
 
 from plankter._errors import ModelError
 from plankter.classify.evaluate import evaluate_predictions
+from plankter.classify.finetune_config import FinetuneConfig
 from plankter.classify.finetune_data import Batch, BatchMaker, FloatArray, ImageSource, IntArray, resized
-from plankter.classify.finetune_state import CHECKPOINT, FinetuneConfig, TrainingState
+from plankter.classify.finetune_state import CHECKPOINT, TrainingState
 from plankter.classify.networks.layers import Classifier
 from plankter.vignettes.letterbox import size_inputs
 
@@ -60,6 +61,12 @@ class Trainer:
     device: torch.device
     bf16: bool
 
+    def resume(self, folder: Path) -> int:
+        """Goes on from the checkpoint in ``folder`` where there is one; returns the epochs that are done."""
+        if (folder / CHECKPOINT).is_file():
+            self.state.load(folder / CHECKPOINT)
+        return self.state.epoch
+
     def step(self, batch: Batch) -> float:
         """One step of the optimiser; where memory runs out, half as many images at once, as often as needed.
 
@@ -101,7 +108,7 @@ class Trainer:
             if weights is not None:
                 losses = losses * torch.from_numpy(weights[batch.labels[rows]].astype(np.float32)).to(self.device)
             loss = losses.sum() / len(batch.labels)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             total += float(loss.detach())
         return total
 
@@ -128,9 +135,7 @@ class Trainer:
             left = a_step * (steps * (self.config.epochs - state.epoch) - state.step)
             if state.step % self.config.save_every == 0 and state.step < steps:
                 save()
-            report(
-                StepReport(state.epoch + 1, self.config.epochs, state.step, steps, loss, left, state.in_memory)
-            )
+            report(StepReport(state.epoch + 1, self.config.epochs, state.step, steps, loss, left, state.in_memory))
         mean = state.loss_sum / max(1, state.step)
         state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
         return mean

@@ -31,13 +31,15 @@ class ConvNorm(nn.Module):
         self.norm: nn.Module = nn.BatchNorm2d(cout, momentum=NORM_MOMENTUM)
         self.kernel, self.stride, self.same, self.activation = kernel, stride, same, activation
 
-    def pad(self, x: Tensor) -> Tensor:
-        """The map with what SAME padding adds around it; unchanged where the convolution pads itself."""
+    def convolve(self, x: Tensor) -> Tensor:
+        """The convolution alone, padded."""
         if not self.same or self.kernel == 1:
-            return x
+            return self.conv(x)
         side = int(x.shape[-1])
         total = max((-(-side // self.stride) - 1) * self.stride + self.kernel - side, 0)
-        return F.pad(x, (total // 2, total - total // 2, total // 2, total - total // 2))
+        if total % 2 == 0:  # the convolution pads by itself, without a copy of the map
+            return F.conv2d(x, self.conv.weight, self.conv.bias, self.stride, total // 2, 1, self.conv.groups)
+        return self.conv(F.pad(x, (total // 2, total - total // 2, total // 2, total - total // 2)))
 
     def activate(self, x: Tensor) -> Tensor:
         if self.activation == "relu6":
@@ -47,7 +49,7 @@ class ConvNorm(nn.Module):
         return F.silu(x) if self.activation == "silu" else x
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.activate(self.norm(self.conv(self.pad(x))))
+        return self.activate(self.norm(self.convolve(x)))
 
 
 class Backbone(nn.Module):

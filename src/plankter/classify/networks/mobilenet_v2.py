@@ -102,7 +102,7 @@ def _read(npz: Path) -> dict[str, Any]:
 def _restore_norm(folded_bias: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         assert isinstance(module, ConvNorm) and isinstance(module.norm, nn.BatchNorm2d)
-        raw = module.conv(module.pad(inputs[0]))
+        raw = module.convolve(inputs[0])
         mean, var = raw.mean((0, 2, 3)), raw.var((0, 2, 3))
         norm = module.norm
         norm.running_mean.copy_(mean)
