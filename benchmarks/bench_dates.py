@@ -21,6 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from plankter.classify.context_verdict import deal_groups, grouped_error
 from plankter.vignettes.codec import read_image
 from plankter.vignettes.letterbox import letterbox
 
@@ -48,25 +49,16 @@ def prepare(args: argparse.Namespace) -> None:
     dates = np.array([row["date"] for row in rows])
     rng = np.random.default_rng(SEED)
     cruise = cruises(dates)
-    named, counts = np.unique(cruise, return_counts=True)
-    by_cruise, load = {}, np.zeros(FOLDS)
-    for at in np.argsort(-(counts * rng.uniform(0.8, 1.25, len(counts)))):  # largest first, to the emptiest fold
-        fold = int(np.argmin(load))
-        by_cruise[named[at]], load[fold] = fold, load[fold] + counts[at]
+    date_fold = deal_groups(cruise.tolist(), FOLDS, rng)
     args.out.mkdir(parents=True, exist_ok=True)
     np.savez(
         args.out / "data.npz", ours=ours, peer=peer, sizes=sizes, channels=channels, classes=classes, labels=labels,
         dates=dates, train=np.array([row["split"] == "train" for row in rows]),
-        names=np.array([row["file"] for row in rows]), date_fold=np.array([by_cruise[c] for c in cruise]),
+        names=np.array([row["file"] for row in rows]), date_fold=date_fold,
         random_fold=rng.permutation(len(rows)) % FOLDS, years_fold=np.where(dates < "2019", 1, 0),
     )  # fmt: skip
-    print(
-        {
-            fold: sorted({str(d) for d, c in zip(dates, cruise, strict=True) if by_cruise[c] == fold})
-            for fold in range(FOLDS)
-        },
-        load,
-    )
+    for fold in range(FOLDS):
+        print(fold, np.sum(date_fold == fold), sorted(set(dates[date_fold == fold].tolist())))
 
 
 def cruises(dates: np.ndarray) -> np.ndarray:
@@ -99,7 +91,7 @@ def train_task(task: str, kept: dict[str, np.ndarray], args: argparse.Namespace)
         train, tune = rows, np.zeros(0, np.int64)
 
     config = FinetuneConfig(
-        start=args.weights, px=PX, epochs=args.epochs, batch=args.batch, lr=args.lr, balance="none", patience=0,
+        start=args.weights, px=PX, epochs=args.epochs, batch=args.batch, lr=args.lr, balance="none", patience=0, precision="f32",
         colour=recipe == "peer", average_decay=0.995,
         **({} if recipe == "ours" else {"augmentation": None, "size_hidden": 0.0}),
     )  # fmt: skip
@@ -151,21 +143,13 @@ def pooled(parts: list[dict[str, np.ndarray]]) -> dict[str, float]:
         "images": len(right),
         "top1": round(float(right.mean()), 4),
         "se_by_image": round(float(np.sqrt(right.mean() * (1 - right.mean()) / len(right))), 4),
-        "se_by_date": round(clustered_error(right.astype(float), dates), 4),
+        "se_by_date": round(grouped_error(right.astype(float), np.unique(dates, return_inverse=True)[1]), 4),
         "top1_known_classes": round(float(right[known].mean()), 4),
         "images_of_unknown_classes": int((~known).sum()),
         "by_fold": [round(float(p["right"].mean()), 4) for p in parts],
         "last_losses": [round(float(p["losses"][-1]), 4) for p in parts],
         "cpu_seconds": round(sum(float(p["cpu"]) for p in parts)),
     }
-
-
-def clustered_error(values: np.ndarray, groups: np.ndarray) -> float:
-    """Standard error of a mean of values that come in groups (ratio estimator over groups)."""
-    named, at = np.unique(groups, return_inverse=True)
-    sums = np.bincount(at, values - values.mean())
-    k = len(named)
-    return float(np.sqrt((sums**2).sum() * k / (k - 1)) / len(values))
 
 
 def report(args: argparse.Namespace) -> None:
@@ -186,7 +170,7 @@ def report(args: argparse.Namespace) -> None:
             found[f"{kind}_difference"] = {
                 "points": round(100 * float((ours - peer).mean()), 2),
                 "points_known_classes": round(100 * float((ours - peer)[known].mean()), 2),
-                "se_by_date": round(100 * clustered_error(ours - peer, dates), 2),
+                "se_by_date": round(100 * grouped_error(ours - peer, np.unique(dates, return_inverse=True)[1]), 2),
             }
     args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))
@@ -200,7 +184,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--tasks", nargs="+")

@@ -20,7 +20,9 @@ from plankter.classify.finetune_data import (
     FloatArray,
     ImageSource,
     IntArray,
+    Progress,
     Split,
+    decode_images,
     read_images,
 )
 from plankter.classify.models import BACKBONE_FILE
@@ -29,10 +31,18 @@ from plankter.classify.networks import import_torch
 if TYPE_CHECKING:
     from plankter.classify.finetune_loop import StepReport, Trainer
 
-__all__ = ["ArrayImages", "FinetuneConfig", "Fitted", "ImageSource", "estimate", "finetune", "read_images"]
+__all__ = [
+    "ArrayImages",
+    "FinetuneConfig",
+    "Fitted",
+    "ImageSource",
+    "decode_images",
+    "estimate",
+    "finetune",
+    "read_images",
+]
 ESTIMATE_STEPS = 4
 JUDGING_COST = 1 / 3  # of an image that is only looked at, beside one that trains
-Progress = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -15,16 +16,18 @@ import numpy.typing as npt
 
 from plankter._errors import ImageError, ModelError
 from plankter.vignettes.augment import Augmentation, augment
-from plankter.vignettes.codec import read_image
+from plankter.vignettes.codec import decode_image
 from plankter.vignettes.letterbox import LETTERBOX_VERSION, letterbox, size_inputs
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 UInt8Array = npt.NDArray[np.uint8]
+Progress = Callable[[str, int, int | None], None]
 ContextColumns = tuple[tuple[str, ...], npt.NDArray[np.floating]]  # names of c columns, (n, c) values
 BALANCES = ("auto", "none", "resample", "loss")
 EFFECTIVE_BETA = 0.999
 BALANCED_BELOW = 10.0  # largest class over the median class: below this "auto" leaves the classes as they are
+CHUNK = 512
 RESAMPLE_UP_TO = 50_000  # images: above, "auto" weights the loss, so that an epoch still shows every image
 
 
@@ -84,54 +87,94 @@ class ArrayImages:
 
 def read_images(
     files: Sequence[Path], labels: IntArray, class_ids: tuple[str, ...], px: int, *, cache: Path | None = None,
-    threads: int = 2, progress: Callable[[str, int, int | None], None] | None = None,
+    threads: int = 2, progress: Progress | None = None,
 ) -> ArrayImages:  # fmt: skip
-    """Decodes and letterboxes files once, in parallel; what is unreadable becomes a failure, not an end.
+    """Decodes and letterboxes files once, see `decode_images`; ``cache`` is a folder, its key the files' names and times.
+
+    Raises:
+        ModelError: the cache cannot be written.
+    """
+    unread: dict[int, str] = {}
+
+    def items() -> Iterator[tuple[int, bytes]]:
+        for row, file in enumerate(files):
+            try:
+                yield row, file.read_bytes()
+            except OSError as error:
+                unread[row] = f"{file}: cannot be read: {error.strerror}"
+
+    kept = _cache_file(files, px, cache) if cache else None
+    return decode_images(
+        items(), labels, class_ids, px, failures=unread, cache=kept, threads=threads, progress=progress
+    )
+
+
+def decode_images(
+    items: Iterable[tuple[int, bytes]], labels: IntArray, class_ids: tuple[str, ...], px: int, *,
+    failures: dict[int, str] | None = None, cache: Path | None = None, threads: int = 2,
+    progress: Progress | None = None,
+) -> ArrayImages:  # fmt: skip
+    """Decodes and letterboxes encoded images once, in parallel; what is unreadable becomes a failure, not an end.
 
     Args:
+        items: row and encoded image, each row once, in any order; rows that never come are failures.
         px: side of the squares; a training at fewer pixels reduces them by area.
-        cache: folder that keeps the decoded squares for the next start (memory-mapped); None keeps them in memory.
+        failures: filled by ``items`` with rows that it could not read.
+        cache: ``.npy`` file that keeps the squares for the next start (memory-mapped); None keeps them in memory.
 
     Returns:
         An `ImageSource`.
 
     Raises:
-        ModelError: the cache folder cannot be written.
+        ModelError: the cache cannot be written.
     """
-    n, shape = len(files), (len(files), px, px)
-    failures: dict[int, str] = {}
-    kept = _cache_file(files, px, cache) if cache else None
-    if kept is not None and kept.with_suffix(".npz").exists():
-        with np.load(kept.with_suffix(".npz"), allow_pickle=False) as facts:
-            failures = dict(zip(facts["failed"].tolist(), facts["why"].tolist(), strict=True))
-            return ArrayImages(class_ids, labels, facts["sizes"], np.load(kept, mmap_mode="r"), failures)
-    try:
-        if kept is None:
-            array = np.zeros(shape, np.uint8)
-        else:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            array = np.lib.format.open_memmap(kept, mode="w+", dtype=np.uint8, shape=shape)
-    except OSError as error:
-        raise ModelError(f"decoded images cannot be kept: {error}", path=cache) from error
+    n, failed = len(labels), {} if failures is None else failures
+    if cache is not None and cache.with_suffix(".npz").exists():
+        with np.load(cache.with_suffix(".npz"), allow_pickle=False) as facts:
+            failed = dict(zip(facts["failed"].tolist(), facts["why"].tolist(), strict=True))
+            return ArrayImages(class_ids, labels, facts["sizes"], np.load(cache, mmap_mode="r"), failed)
+    array = _room_for((n, px, px), cache)
     sizes = np.full((n, 2), np.nan, np.float32)
 
-    def one(row: int) -> None:
+    def one(item: tuple[int, bytes]) -> None:
+        row, encoded = item
         try:
-            image = read_image(files[row], grey=True)
+            image = decode_image(encoded, grey=True)
             array[row] = letterbox(image, px)
             sizes[row] = image.shape[1], image.shape[0]
         except (ImageError, ValueError) as error:
-            failures[row] = str(error)
+            failed[row] = str(error)
 
+    done = 0
     with ThreadPoolExecutor(threads) as pool:
-        for done, _ in enumerate(pool.map(one, range(n)), 1):
-            if progress is not None and (done % 256 == 0 or done == n):
+        for some in batched(items, CHUNK):  # encoded images wait in memory only by the chunk
+            done += len(list(pool.map(one, some)))
+            if progress is not None:
                 progress("images read", done, n)
-    if kept is not None:  # the small file is written last: it says that the large one is whole
-        failed = np.array(sorted(failures), np.int64)
-        why = np.array([failures[int(row)] for row in failed], np.str_)
-        np.savez(kept.with_suffix(".npz"), sizes=sizes, failed=failed, why=why)
-    return ArrayImages(class_ids, labels, sizes, array, failures)
+    for row in np.flatnonzero(~np.isfinite(sizes[:, 0])).tolist():
+        failed.setdefault(row, "no image")
+    if cache is not None:  # the small file is written last: it says that the large one is whole
+        rows = sorted(failed)
+        why = np.array([failed[row] for row in rows], np.str_)
+        np.savez(cache.with_suffix(".npz"), sizes=sizes, failed=np.array(rows, np.int64), why=why)
+    return ArrayImages(class_ids, labels, sizes, array, failed)
+
+
+def batched(items: Iterable[tuple[int, bytes]], size: int) -> Iterator[list[tuple[int, bytes]]]:
+    """Lists of ``size`` items each, the last one shorter."""
+    left = iter(items)
+    while some := list(islice(left, size)):
+        yield some
+
+
+def _room_for(shape: tuple[int, int, int], file: Path | None) -> UInt8Array:
+    if file is None:
+        return np.zeros(shape, np.uint8)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+    except OSError as error:
+        raise ModelError(f"decoded images cannot be kept: {error}", path=file) from error
 
 
 def _cache_file(files: Sequence[Path], px: int, cache: Path) -> Path:
