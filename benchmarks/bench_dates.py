@@ -77,7 +77,7 @@ def train_task(task: str, kept: dict[str, np.ndarray], args: argparse.Namespace)
     import torch
 
     from plankter.classify.finetune import FinetuneConfig
-    from plankter.classify.finetune_data import ArrayImages
+    from plankter.classify.finetune_images import ArrayImages
     from plankter.classify.finetune_loop import embed, predict
     from plankter.classify.finetune_setup import prepare as trainer_for
 

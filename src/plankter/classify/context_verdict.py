@@ -90,7 +90,7 @@ def context_verdict(
     if hurts:
         reason = f"{text}: it {'memorises the groups' if memorises else 'hurts'}, and is refused"
         reason = f"{text}: it hurts, and is used because that was asked for" if force else reason
-    elif unseen < 2 * error_unseen:
+    elif unseen <= 2 * error_unseen:
         reason = f"{text}: no harm, and no gain beyond the error"
     else:
         reason = f"{text}: it helps"

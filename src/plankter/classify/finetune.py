@@ -13,10 +13,9 @@ import numpy as np
 
 from plankter.classify.context import ContextEncoder
 from plankter.classify.finetune_config import FinetuneConfig
-from plankter.classify.finetune_data import (
+from plankter.classify.finetune_data import Balance, ContextColumns
+from plankter.classify.finetune_images import (
     ArrayImages,
-    Balance,
-    ContextColumns,
     FloatArray,
     ImageSource,
     IntArray,

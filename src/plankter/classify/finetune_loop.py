@@ -16,7 +16,8 @@ from torch import Tensor
 from plankter._errors import ModelError
 from plankter.classify.evaluate import evaluate_predictions
 from plankter.classify.finetune_config import FinetuneConfig
-from plankter.classify.finetune_data import Batch, BatchMaker, FloatArray, ImageSource, IntArray, resized
+from plankter.classify.finetune_data import Batch, BatchMaker
+from plankter.classify.finetune_images import FloatArray, ImageSource, IntArray, resized
 from plankter.classify.finetune_state import CHECKPOINT, TrainingState
 from plankter.classify.networks.layers import Classifier
 from plankter.vignettes.letterbox import size_inputs
@@ -155,8 +156,8 @@ class Trainer:
         state, checkpoint = self.state, folder / CHECKPOINT
         while state.epoch < self.config.epochs and not self.stopped:
             started = time.monotonic()
-            rate = float(state.optimiser.param_groups[0]["lr"])
             loss = self.run_epoch(lambda: state.save(checkpoint), report)
+            rate = float(state.optimiser.param_groups[0]["lr"])  # at the end of the epoch
             facts = {"epoch": float(state.epoch), "loss": loss, "lr": rate}
             if len(tune):
                 facts |= self.judge(tune)

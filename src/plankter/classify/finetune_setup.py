@@ -11,16 +11,8 @@ import torch
 from plankter._errors import ModelError
 from plankter.classify.context import ContextEncoder
 from plankter.classify.finetune_config import FinetuneConfig
-from plankter.classify.finetune_data import (
-    BatchMaker,
-    ContextColumns,
-    ImageSource,
-    IntArray,
-    Split,
-    UInt8Array,
-    choose_balance,
-    resized,
-)
+from plankter.classify.finetune_data import BatchMaker, ContextColumns, choose_balance
+from plankter.classify.finetune_images import ImageSource, IntArray, Split, UInt8Array, resized
 from plankter.classify.finetune_loop import Trainer
 from plankter.classify.finetune_state import TrainingState, read_checkpoint, training_identity
 from plankter.classify.networks import build_backbone

@@ -13,7 +13,7 @@ import torch
 
 from plankter._errors import ModelError
 from plankter.classify.finetune_config import FinetuneConfig
-from plankter.classify.finetune_data import IntArray
+from plankter.classify.finetune_images import IntArray
 from plankter.classify.networks.layers import Classifier
 
 CHECKPOINT = "checkpoint.pt"
