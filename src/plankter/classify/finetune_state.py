@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -87,9 +86,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ModelError: missing or no checkpoint.
     """
+    refused = torch.serialization.pickle.UnpicklingError  # what torch raises where a file holds more than plain values
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, refused) as error:
         first = (str(error).splitlines() or ["unreadable"])[0]
         raise ModelError(f"expected a checkpoint: {first}", path=path) from error
     if not isinstance(state, dict) or "average" not in state:
