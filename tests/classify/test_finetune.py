@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -304,3 +305,25 @@ def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ModelError, match="no CUDA device"):
         chosen_device("cuda")
     assert chosen_device("auto").type == "cpu" and chosen_precision("f32", chosen_device("auto")) == "f32"
+
+
+def test_auto_keeps_the_precision_that_is_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+    from plankter.classify import finetune_loop
+    from plankter.classify.finetune_setup import prepare
+
+    for slower, expected in ((True, False), (False, True)):  # is bf16 the slower one?
+        trainer, _, _ = prepare(_images(), SPLIT, _config(precision="auto"))
+        trainer.state.bf16, now = True, [0.0]
+
+        def clock(trainer=trainer, slower=slower, now=now) -> float:  # type: ignore[no-untyped-def]
+            now[0] += 2.0 if trainer.state.bf16 == slower else 1.0
+            return now[0]
+
+        monkeypatch.setattr(finetune_loop, "time", SimpleNamespace(perf_counter=clock))
+        before = [p.detach().clone() for p in trainer.state.model.parameters()]
+        trainer.settle_precision()
+        assert trainer.state.bf16 is expected
+        assert all((a == b).all() for a, b in zip(before, trainer.state.model.parameters(), strict=True))
+    trainer.state.step, trainer.state.bf16 = 1, True  # a resumed training keeps what it began with
+    trainer.settle_precision()
+    assert trainer.state.bf16

@@ -102,6 +102,7 @@ def finetune(
     with torch.random.fork_rng():
         trainer, tune, encoder = prepare(data, split, config, context=context)
         resumed = trainer.resume(folder)
+        trainer.settle_precision()
         _train(trainer, tune, folder, progress, report)
     model, state = trainer.result(), trainer.state
     onnx_path = folder / BACKBONE_FILE
@@ -111,7 +112,7 @@ def finetune(
         weight, bias = arrays["context.weight"].T.copy(), arrays["context.bias"]
         encoder = ContextEncoder(encoder.columns, encoder.mean, encoder.sd, weight, bias)
     facts = {
-        "network": config.network, "device": trainer.device.type, "precision": "bf16" if trainer.bf16 else "f32",
+        "network": config.network, "device": trainer.device.type, "precision": "bf16" if state.bf16 else "f32",
         "images_at_once": state.in_memory, "epochs_done": state.epoch, "best_epoch": state.best_epoch or state.epoch,
         "stopped_early": state.epoch < config.epochs, "resumed_from_epoch": resumed,
         "seconds": time.monotonic() - started, "images_left_out": len(data.failures),
@@ -130,7 +131,7 @@ def _train(
     log = _log_to(folder / "log.txt")
     log(
         f"{len(trainer.batches.rows):,} images train, {len(tune):,} tune; balance {balance.method} ({balance.reason}); "
-        f"{trainer.device.type}, {'bf16' if trainer.bf16 else 'f32'}; from epoch {state.epoch + 1}, step {state.step + 1}"
+        f"{trainer.device.type}, {'bf16' if state.bf16 else 'f32'}; from epoch {state.epoch + 1}, step {state.step + 1}"
     )
 
     def tell(step: StepReport) -> None:
@@ -176,6 +177,7 @@ def estimate(config: FinetuneConfig, n_images: int, *, classes: int = 50, tune_i
     )  # fmt: skip
     with torch.random.fork_rng():
         trainer, _, _ = prepare(data, _Rows(np.arange(n), np.zeros(0, np.int64)), config)
+        trainer.settle_precision()
         marks = []
         for made in trainer.batches.epoch(0):
             trainer.step(made)

@@ -30,7 +30,7 @@ class FinetuneConfig:
         patience: epochs without a better top-1 on the tuning part until the training stops; 0 never stops early.
         save_every: steps between checkpoints.
         device: "auto" takes CUDA where there is some.
-        precision: "auto" is bf16 on CUDA and where the processor computes in it.
+        precision: "auto" is bf16 on CUDA and, where a processor computes in it, what a short measurement finds quicker.
         colour: three channels instead of grey, for comparisons; no model can be exported of it.
     """
 

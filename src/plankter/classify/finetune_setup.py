@@ -54,8 +54,8 @@ def prepare(
         "network": config.network, "px": config.px, "classes": list(data.class_ids),
         "class_counts": np.bincount(data.labels[train], minlength=len(data.class_ids)).tolist(),
     }  # fmt: skip
-    bf16 = chosen_precision(config.precision, device) == "bf16"
-    return Trainer(config, batches, state, device, bf16), tune, encoder
+    state.bf16 = chosen_precision(config.precision, device) == "bf16"
+    return Trainer(config, batches, state, device), tune, encoder
 
 
 def chosen_device(wanted: str) -> torch.device:

@@ -34,6 +34,7 @@ class TrainingState:
 
     Attributes:
         in_memory: images that go through the network at once; below ``batch`` after memory ran out.
+        bf16: whether products are computed in bfloat16; weights and sums stay float32.
         best: weights of the average after the epoch that was best on the tuning part.
         history: one row an epoch.
     """
@@ -43,6 +44,7 @@ class TrainingState:
     optimiser: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     in_memory: int
+    bf16: bool = False
     identity: str = ""
     epoch: int = 0
     step: int = 0
@@ -54,7 +56,18 @@ class TrainingState:
     facts: dict[str, Any] = field(default_factory=dict)
 
     PARTS = ("model", "average", "optimiser", "schedule")
-    PLAIN = ("in_memory", "identity", "epoch", "step", "loss_sum", "best_score", "best_epoch", "best", "history")
+    PLAIN = (
+        "in_memory",
+        "bf16",
+        "identity",
+        "epoch",
+        "step",
+        "loss_sum",
+        "best_score",
+        "best_epoch",
+        "best",
+        "history",
+    )
 
     def save(self, path: Path) -> None:
         """Writes the checkpoint beside itself and renames it: a kill leaves the old one or the new one."""
