@@ -130,9 +130,11 @@ def judged(kept: dict[str, np.ndarray], out: Path, kind: str, fold: int, recipe:
     with np.load(path) as result:
         held = np.flatnonzero(kept[f"{kind}_fold"] == fold)
         right = result["scores"][held].argmax(1) == kept["labels"][held]
-        known = np.isin(kept["labels"][held], kept["labels"][result["trained_on"]])
+        rows = result["trained_on"]
+        known = np.isin(kept["labels"][held], kept["labels"][rows])
         return {"right": right, "known": known, "date": kept["dates"][held], "losses": result["losses"],
-                "cpu": result["cpu_seconds"], "epochs": result["epochs"]}  # fmt: skip
+                "cpu": result["cpu_seconds"], "epochs": result["epochs"],
+                "fitted": np.mean(result["scores"][rows].argmax(1) == kept["labels"][rows])}  # fmt: skip
 
 
 def pooled(parts: list[dict[str, np.ndarray]]) -> dict[str, float]:
@@ -147,6 +149,8 @@ def pooled(parts: list[dict[str, np.ndarray]]) -> dict[str, float]:
         "top1_known_classes": round(float(right[known].mean()), 4),
         "images_of_unknown_classes": int((~known).sum()),
         "by_fold": [round(float(p["right"].mean()), 4) for p in parts],
+        "epochs": int(parts[0]["epochs"]),
+        "top1_on_training_images": [round(float(p["fitted"]), 4) for p in parts],
         "last_losses": [round(float(p["losses"][-1]), 4) for p in parts],
         "cpu_seconds": round(sum(float(p["cpu"]) for p in parts)),
     }
@@ -157,13 +161,11 @@ def report(args: argparse.Namespace) -> None:
         kept = {name: file[name] for name in file.files if name not in ("ours", "peer")}
     found: dict[str, object] = {"images": len(kept["labels"]), "dates": len(np.unique(kept["dates"])), "px": PX}
     for kind, folds in (("random", FOLDS), ("date", FOLDS), ("years", 1)):
-        both = {}
-        for recipe in ("ours", "peer"):
-            parts = [judged(kept, args.out, kind, fold, recipe) for fold in range(folds)]
-            if parts := [p for p in parts if p is not None]:
-                found[f"{kind}_{recipe}"] = pooled(parts)
-                both[recipe] = parts
-        if len(both) == 2 and len(both["ours"]) == len(both["peer"]):
+        pairs = [[judged(kept, args.out, kind, fold, recipe) for recipe in ("ours", "peer")] for fold in range(folds)]
+        pairs = [pair for pair in pairs if None not in pair]
+        both = {recipe: [pair[at] for pair in pairs] for at, recipe in enumerate(("ours", "peer"))}
+        if pairs:
+            found |= {f"{kind}_{recipe}": pooled(parts) for recipe, parts in both.items()}
             ours, peer = (np.concatenate([p["right"] for p in both[r]]).astype(float) for r in ("ours", "peer"))
             dates = np.concatenate([p["date"] for p in both["ours"]])
             known = np.concatenate([p["known"] for p in both["ours"]])
