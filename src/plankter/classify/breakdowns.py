@@ -147,6 +147,49 @@ def by_group(
                 quality.balanced_accuracy,
                 quality.log_loss,
                 float(scores[rows].max(axis=1).mean()),
-            )  # fmt: skip
+            )
         )
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class DecisionCounts:
+    """What is said with the model's thresholds, in images.
+
+    Attributes:
+        class_right, class_wrong: a class was given.
+        group_right, group_wrong: only a wider group; right where the true class belongs to it.
+        unknown: nothing was said.
+        unknown_right: of these, images whose best class was the true one all the same.
+    """
+
+    class_right: int
+    class_wrong: int
+    group_right: int
+    group_wrong: int
+    unknown: int
+    unknown_right: int
+
+
+def count_decisions(
+    true: npt.NDArray[np.integer],
+    best: npt.NDArray[np.integer],
+    outcome: npt.NDArray[np.integer],
+    members: npt.NDArray[np.bool_],
+) -> DecisionCounts:
+    """How the decisions of a model turned out.
+
+    Args:
+        true, best: (n,) the true class and the one of the highest score.
+        outcome: (n,) what was said: a position in the rows of ``members``, -1 for nothing.
+        members: bool (outcomes, classes), the classes themselves first.
+    """
+    classes = members.shape[1]
+    said_class, said_group = (outcome >= 0) & (outcome < classes), outcome >= classes
+    right = (outcome >= 0) & members[np.maximum(outcome, 0), true]
+    silent = outcome < 0
+    return DecisionCounts(
+        int(np.sum(said_class & (outcome == true))), int(np.sum(said_class & (outcome != true))),
+        int(np.sum(said_group & right)), int(np.sum(said_group & ~right)),
+        int(np.sum(silent)), int(np.sum(silent & (best == true))),
+    )  # fmt: skip

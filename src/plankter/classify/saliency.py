@@ -15,6 +15,8 @@ Scores = Callable[[Vignettes], npt.NDArray[np.floating]]
 STEPS_PER_PATCH = 3
 PATCHES_PER_SIDE = 5
 SMALLEST_PATCH_PX = 4
+LARGEST_BATCH = 64
+BATCH_BYTES = 64_000_000
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def occlusion_map(
 
     Args:
         vignette: uint8 (h, w) or with channels.
-        score: uint8 (n, h, w) vignettes -> (n, classes) scores; called once, with the whole vignette first.
+        score: uint8 (n, h, w) vignettes -> (n, classes) scores; called first with the whole vignette, then with batches of covered ones.
         class_position: column of the class that is asked about.
         patch_px: side of the patch; None takes a fifth of the longer side. A third of it is the step.
 
@@ -66,16 +68,23 @@ def occlusion_map(
         raise ValueError(f"expected a patch of 1 px or more, got {patch}")
     step = max(1, patch // STEPS_PER_PATCH)
     places = [(y, x) for y in patch_starts(height, patch, step) for x in patch_starts(width, patch, step)]
-    tried = np.repeat(grey[None], len(places) + 1, axis=0)
+    whole = _own_scores(score, grey[None], class_position)[0]
     background = border_grey(grey)
-    for k, (y, x) in enumerate(places, 1):
-        tried[k, y : y + patch, x : x + patch] = background
-    scores = np.asarray(score(tried), np.float64)
-    if scores.ndim != 2 or len(scores) != len(tried) or not 0 <= class_position < scores.shape[1]:
-        raise ValueError(f"scores {scores.shape} do not fit {len(tried)} vignettes and class {class_position}")
-    own = scores[:, class_position]
     sums, times = np.zeros((height, width)), np.zeros((height, width))
-    for k, (y, x) in enumerate(places, 1):
-        sums[y : y + patch, x : x + patch] += own[0] - own[k]
-        times[y : y + patch, x : x + patch] += 1
-    return OcclusionMap((sums / times).astype(np.float32), float(own[0]), patch, len(places))
+    batch = int(np.clip(BATCH_BYTES // grey.size, 1, LARGEST_BATCH))
+    for start in range(0, len(places), batch):
+        part = places[start : start + batch]
+        tried = np.repeat(grey[None], len(part), axis=0)
+        for k, (y, x) in enumerate(part):
+            tried[k, y : y + patch, x : x + patch] = background
+        for own, (y, x) in zip(_own_scores(score, tried, class_position), part, strict=True):
+            sums[y : y + patch, x : x + patch] += whole - own
+            times[y : y + patch, x : x + patch] += 1
+    return OcclusionMap((sums / times).astype(np.float32), float(whole), patch, len(places))
+
+
+def _own_scores(score: Scores, tried: Vignettes, position: int) -> npt.NDArray[np.float64]:
+    scores = np.asarray(score(tried), np.float64)
+    if scores.ndim != 2 or len(scores) != len(tried) or not 0 <= position < scores.shape[1]:
+        raise ValueError(f"scores {scores.shape} do not fit {len(tried)} vignettes and class {position}")
+    return np.asarray(scores[:, position])
