@@ -90,3 +90,35 @@ def _comparison_text(found: dict[str, Any]) -> Iterator[str]:
     for name in ("top1", "macro_f1"):
         gap = found[name]
         yield f"  {name:<18}{100 * gap['value']:+6.2f} points ({100 * gap['low']:+.2f} to {100 * gap['high']:+.2f})"
+
+
+@app.command()
+def explain(
+    image: Annotated[Path, typer.Option("--image", help="The image to explain.")],
+    out: Annotated[Path, typer.Option("--out", help="PNG file to write.")],
+    model: ModelName = "flowcam",
+    class_name: Annotated[
+        str | None, typer.Option("--class", help="Class asked about; without it the one of the highest score.")
+    ] = None,
+    patch: Annotated[
+        int | None, typer.Option("--patch", help="Side in px of what is covered at a time; a fifth of the longer side.")
+    ] = None,
+    workspace: WorkspaceDir = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Draw which part of an image speaks for a class: cover it piece by piece and see how far the score falls."""
+    from plankter.workflow.explain import explain as run
+    from plankter.workflow.workspace import maybe_workspace
+
+    with reporting(as_json), maybe_workspace(workspace) as opened, progress_bars() as progress:
+        found = run(
+            image, out, model=model, class_name=class_name, patch_px=patch, workspace=opened, progress=progress
+        )  # fmt: skip
+        emit(found, as_json, _explain_text)
+
+
+def _explain_text(found: dict[str, Any]) -> Iterator[str]:
+    yield (
+        f"{found['class_id']}, score {found['score']:.2f}; it falls most, by {found['largest_fall']:.2f}, where the image "
+        f"is covered around x {found['x_px']}, y {found['y_px']} px; written to {found['out']}"
+    )

@@ -61,6 +61,8 @@ def coverage_svg(points: Sequence[Mapping[str, Any]], *, description: str) -> st
     there = [p for p in points if p["precision"] is not None and p["coverage"] > 0]
 
     def plot(axes: Axes) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         x, y = [100 * p["coverage"] for p in there], [100 * p["precision"] for p in there]
         axes.plot(x, y, color=BAR, linewidth=1.8, label="images")
         axes.plot(
@@ -79,6 +81,7 @@ def coverage_svg(points: Sequence[Mapping[str, Any]], *, description: str) -> st
         axes.set_ylim(max(0, math.floor(low / 5) * 5), 100.9)
         axes.set_xlabel("images that keep a class, %")
         axes.set_ylabel("right among them, %")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], nbins=6))
         axes.legend(frameon=False, fontsize=9, loc="lower left")
 
     return draw_svg("coverage", plot, (5.6, 4.6), description)

@@ -99,7 +99,7 @@ def in_short(numbers: Mapping[str, Any]) -> list[str]:
         *_mix_words(numbers),
         *_class_words(numbers),
         *_trust_words(numbers),
-        *_pair_words(numbers["pairs"]),
+        *_pair_words(numbers),
         *_rival_words(numbers),
     ]
     return found
@@ -143,12 +143,15 @@ def _trust_words(numbers: Mapping[str, Any]) -> list[str]:
     return [f"{trust}.{more}"]
 
 
-def _pair_words(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
-    if not pairs:
+def _pair_words(numbers: Mapping[str, Any]) -> list[str]:
+    if not numbers["pairs"]:
         return []
-    first = pairs[0]
+    first, names = numbers["pairs"][0], {c["class_id"]: c["name"] for c in numbers["per_class"]}
     n = first["first_as_second"] + first["second_as_first"]
-    return [f"Most often taken for each other: {first['first']} and {first['second']} ({n} images)."]
+    return [
+        f"Most often taken for each other: {names[first['first']]} and {names[first['second']]} "
+        f"({n} {'image' if n == 1 else 'images'})."
+    ]
 
 
 def _rival_words(numbers: Mapping[str, Any]) -> list[str]:

@@ -37,7 +37,7 @@ _STYLE = {
 }
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]+")
 _MAX_NAME = 48
-_lock = threading.Lock()  # matplotlib's settings are one for the whole process
+DRAWING = threading.Lock()  # matplotlib's settings are one for the whole process
 
 
 def size_spectrum_svg(edges_um: npt.ArrayLike, values: npt.ArrayLike, *, y_label: str, description: str) -> str:
@@ -155,7 +155,7 @@ def draw_svg(kind: str, plot: Callable[[Axes], None], size_inch: tuple[float, fl
 
     out = io.StringIO()
     fonts = logging.getLogger("matplotlib.font_manager")
-    with _lock, mpl.rc_context({**_STYLE, "svg.hashsalt": f"plankter-{kind}"}), warnings.catch_warnings():
+    with DRAWING, mpl.rc_context({**_STYLE, "svg.hashsalt": f"plankter-{kind}"}), warnings.catch_warnings():
         # a name in another script is drawn by the browser's fonts, not by ours
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         level = fonts.level

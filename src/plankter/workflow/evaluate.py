@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from plankter._errors import ImageError, PlankterError, ReadError, SettingsError
-from plankter.classify.breakdowns import count_decisions, worst_errors
-from plankter.classify.evaluate import evaluate_predictions, folder_classes
-from plankter.classify.evaluation_summary import Evaluated, jsonable, summarise
-from plankter.classify.models import MODEL_JSON, read_model_json, thresholds_of
-from plankter.classify.paired_comparison import compare_models
+from plankter.classify.evaluate import folder_classes
 from plankter.classify.predictor import expected_mix
 from plankter.classify.splits import judges
 from plankter.publish.evaluation_report import render_evaluation_report
-from plankter.taxa.classes import shipped_class_list
 from plankter.types import ImageArray, Model
 from plankter.vignettes.codec import read_image
-from plankter.workflow.engine import Engine, load_engine
+from plankter.workflow.engine import load_engine
+from plankter.workflow.evaluation_numbers import Scored, all_numbers, compare, in_brief, training_images
 from plankter.workflow.predict import image_files, predict_files
 from plankter.workflow.progress import Progress, silent
 from plankter.workflow.workspace import Workspace, find_model
@@ -34,31 +28,8 @@ from plankter.workflow.workspace import Workspace, find_model
 log = logging.getLogger(__name__)
 HALVES = ("all", "fit", "judge")
 AS_IS = "as-is"
-FIGURES = ("top1", "top3", "top5", "macro_f1", "weighted_f1", "balanced_accuracy", "log_loss", "ece")
-PAIR_PICTURES = 4
 MAX_GROUP_BYTES = 200_000_000
 MAX_GROUP_COLUMNS = 5
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """One model's scores of the images it could read, all classes by column."""
-
-    engine: Engine
-    names: list[str]
-    true: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.float32]
-    outcome: npt.NDArray[np.int16]
-    rows: npt.NDArray[np.int64]
-    unknown: list[str]
-    failures: dict[str, str]
-    files: int
-    classes: int
-    seconds: float
-
-    @property
-    def model(self) -> Model:
-        return self.engine.model
 
 
 def evaluate(
@@ -103,15 +74,15 @@ def evaluate(
     other = None if against is None else find_model(against, workspace)
     weights = _mix(mix, chosen, workspace)
     scored = _score(images, chosen, workspace, precision, class_mix, half, progress)
-    found = _as_before(scored)
+    found = in_brief(scored)
     compared: dict[str, Any] | None = None
     if other is not None:
         second = _score(images, other, workspace, precision, class_mix, half, progress)
-        compared = _compare(scored, second)
+        compared = compare(scored, second)
     if report is None and compared is None and weights is None and groups is None:
         return found
     grouped = _groups(groups, scored.names) if groups is not None else {}
-    numbers = _numbers(scored, workspace, weights, mix, grouped, compared, half, class_mix)
+    numbers = all_numbers(scored, workspace, weights, mix, grouped, compared, half, class_mix)
     if compared is not None:
         found["comparison"] = {name: value for name, value in compared.items() if name != "per_class"}
     if numbers["reweighted"] is not None:
@@ -126,14 +97,14 @@ def evaluate(
 def _score(
     images: Path, model: Model, workspace: Workspace | None, precision: str, class_mix: str | None, half: str,
     progress: Progress,
-) -> _Scored:  # fmt: skip
+) -> Scored:  # fmt: skip
     files, truth, unknown = _labelled(images, model, half)
     engine = load_engine(model, workspace, precision=precision, class_mix=class_mix)
     result, failures, seconds = predict_files(engine, files, len(model.class_ids), progress)
     scores = np.zeros(result.scores.shape, np.float32)
     np.put_along_axis(scores, result.best.astype(np.int64), result.scores, axis=1)
     names = [path.relative_to(images).as_posix() for path in files]
-    return _Scored(
+    return Scored(
         engine, [names[k] for k in result.index], np.array(truth, np.int64)[result.index], scores, result.outcome,
         result.index, sorted(unknown), {names[k]: reason for k, reason in sorted(failures.items())}, len(files), len(set(truth)), seconds,
     )  # fmt: skip
@@ -161,27 +132,11 @@ def _labelled(images: Path, model: Model, half: str) -> tuple[list[Path], list[i
     return files, truth, unknown
 
 
-def _as_before(scored: _Scored) -> dict[str, Any]:
-    """The object of the architecture, its keys and no other."""
-    quality = evaluate_predictions(scored.true, scored.scores, scored.model.class_ids)
-    return {
-        "model_id": scored.model.model_id,
-        "precision": scored.engine.backbone.precision,
-        "images": len(scored.true),
-        "classes": scored.classes,
-        "unknown_folders": scored.unknown,
-        "failures": len(scored.failures),
-        **{name: round(float(getattr(quality, name)), 5) for name in FIGURES},
-        "seconds": round(scored.seconds, 3),
-        "images_per_s": round(scored.files / max(scored.seconds, 1e-9), 1),
-    }
-
-
 def _mix(setting: str, model: Model, workspace: Workspace | None) -> npt.NDArray[np.float64] | None:
     if setting == AS_IS:
         return None
     if setting == "training":
-        counts = _training_images(model)
+        counts = training_images(model)
         if not any(counts):
             raise SettingsError("the model does not say how many images it was fitted on", path=model.folder)
         return np.array(counts, np.float64)
@@ -189,12 +144,6 @@ def _mix(setting: str, model: Model, workspace: Workspace | None) -> npt.NDArray
     for count in workspace.catalogue.class_counts() if workspace and setting == "validated" else ():
         validated[count.class_id] = validated.get(count.class_id, 0) + count.validated
     return expected_mix(setting, model.class_ids, validated=validated)
-
-
-def _training_images(model: Model) -> tuple[int, ...]:
-    counts = read_model_json(model.folder).get("training_class_counts")
-    given: Mapping[str, Any] = counts if isinstance(counts, dict) else {}
-    return tuple(int(given[c]) if isinstance(given.get(c), int) else 0 for c in model.class_ids)
 
 
 def _groups(path: Path, names: Sequence[str]) -> dict[str, list[str | None]]:
@@ -224,91 +173,6 @@ def _groups(path: Path, names: Sequence[str]) -> dict[str, list[str | None]]:
     if len(columns) > MAX_GROUP_COLUMNS:
         log.warning("%s: only the first %d columns are used", path, MAX_GROUP_COLUMNS)
     return found
-
-
-def _compare(first: _Scored, second: _Scored) -> dict[str, Any]:
-    """Both models on the images that both could read and whose class both know."""
-    ids = list(first.model.class_ids) + [c for c in second.model.class_ids if c not in first.model.class_ids]
-    place = {class_id: number for number, class_id in enumerate(ids)}
-    moved = np.array([place[c] for c in second.model.class_ids], np.int64)
-    there = {name: row for row, name in enumerate(second.names)}
-    rows = np.array([row for row, name in enumerate(first.names) if name in there], np.int64)
-    if not len(rows):
-        raise ReadError("the two models know no class in common of these images")
-    rows_2 = np.array([there[first.names[row]] for row in rows], np.int64)
-    said = first.scores.argmax(axis=1)[rows], moved[second.scores.argmax(axis=1)[rows_2]]
-    found = compare_models(first.true[rows], *said, len(ids))
-    names = {"name": second.model.name, "model_id": second.model.model_id}
-    data = asdict(found)
-    duels = [{"class_id": ids[duel.pop("position")], **duel} for duel in data.pop("classes")]
-    return dict(jsonable({"against": names, **data, "p": None, "per_class": duels}) | {"p": found.p})
-
-
-def _numbers(
-    scored: _Scored, workspace: Workspace | None, mix: npt.NDArray[np.float64] | None, mix_name: str,
-    groups: Mapping[str, Sequence[str | None]], compared: dict[str, Any] | None, half: str, class_mix: str | None,
-) -> dict[str, Any]:  # fmt: skip
-    model, facts = scored.model, read_model_json(scored.model.folder)
-    given = Evaluated(scored.true, scored.scores, model.class_ids, _training_images(model), mix, groups)
-    found = summarise(given)
-    thresholds = thresholds_of(facts, model.folder / MODEL_JSON)
-    taxa = {taxon.class_id: taxon for taxon in (workspace.catalogue.taxa() if workspace else shipped_class_list())}
-    for entry in found["per_class"]:
-        taxon = taxa.get(entry["class_id"])
-        entry["name"] = taxon.name if taxon else entry["class_id"]
-        entry["own_threshold"] = jsonable(thresholds.by_class.get(entry["class_id"]))
-    best = scored.scores.argmax(axis=1)
-    decisions = None
-    if thresholds.by_class or thresholds.distance is not None:
-        members = scored.engine.predictor.taxonomy.members
-        decisions = asdict(count_decisions(scored.true, best, scored.outcome.astype(np.int64), members))
-    for pair in found["pairs"]:
-        pair["pictures"] = _pair_pictures(scored, pair["first"], pair["second"])
-    if found["reweighted"] is not None:
-        found["reweighted"] = {"mix": Path(mix_name).name, **found["reweighted"]}
-    return {
-        "made_by": f"plankter {version('plankter')}",
-        "model": {
-            "name": model.name, "model_id": model.model_id, "precision": scored.engine.backbone.precision,
-            "classes": len(model.class_ids),
-        },
-        "half": half,
-        "class_mix": class_mix or "training",
-        "unknown_folders": scored.unknown,
-        "failures": [{"file": name, "reason": reason} for name, reason in scored.failures.items()],
-        **found,
-        "decisions": decisions,
-        "worst_errors": [_error(scored, int(row)) for row in worst_errors(scored.true, scored.scores)],
-        "comparison": compared,
-    }  # fmt: skip
-
-
-def _error(scored: _Scored, row: int) -> dict[str, Any]:
-    ids, scores, true = scored.model.class_ids, scored.scores[row], int(scored.true[row])
-    return {
-        "file": scored.names[row],
-        "true": ids[true],
-        "given": ids[int(scores.argmax())],
-        "score": jsonable(scores.max()),
-        "true_score": jsonable(scores[true]),
-        "true_rank": int(np.sum(scores > scores[true])) + 1,
-    }
-
-
-def _pair_pictures(scored: _Scored, first: str, second: str) -> dict[str, list[str]]:
-    """Files to show of two confused classes: mistaken ones, surest first, and such that were recognised."""
-    ids = list(scored.model.class_ids)
-    a, b = ids.index(first), ids.index(second)
-    best, top = scored.scores.argmax(axis=1), scored.scores.max(axis=1)
-
-    def some(true: int, given: int) -> list[str]:
-        rows = np.flatnonzero((scored.true == true) & (best == given))
-        return [scored.names[k] for k in rows[np.argsort(-top[rows], kind="stable")][:PAIR_PICTURES]]
-
-    return {
-        "first_right": some(a, a), "first_as_second": some(a, b), "second_as_first": some(b, a),
-        "second_right": some(b, b),
-    }  # fmt: skip
 
 
 def _write(report: Path, numbers: dict[str, Any], images: Path) -> dict[str, Any]:
