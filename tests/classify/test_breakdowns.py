@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plankter.classify.breakdowns import by_class_size, by_group, confused_pairs, in_top, worst_errors
+from plankter.classify.breakdowns import by_class_size, by_group, confused_pairs, count_decisions, in_top, worst_errors
 from plankter.classify.evaluate import evaluate_predictions
 
 #  a, a->b, b, c->a, c, c->a
@@ -63,3 +63,13 @@ def test_groups_are_evaluated_apart() -> None:
     assert (may.macro_f1, may.balanced_accuracy, may.log_loss) == (
         alone.macro_f1, alone.balanced_accuracy, alone.log_loss,
     )  # fmt: skip
+
+
+def test_decisions_are_counted_by_what_was_said() -> None:
+    # classes a, b, c, and a group that holds a and b
+    members = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]], bool)
+    true, best = np.array([0, 0, 1, 2, 2, 1]), np.array([0, 1, 0, 0, 2, 0])
+    outcome = np.array([0, 1, 3, 3, -1, -1])
+    found = count_decisions(true, best, outcome, members)
+    assert (found.class_right, found.class_wrong, found.group_right, found.group_wrong) == (1, 1, 1, 1)
+    assert (found.unknown, found.unknown_right) == (2, 1)
