@@ -31,7 +31,7 @@ from plankter.testing.examples import (
     run_id_of,
 )
 from plankter.types import ImportedLabel, Sample
-from plankter.vignettes.codec import decode_image, encode_vignette
+from plankter.vignettes.codec import decode_image
 
 A = run_id_of("a")
 Write = Callable[..., None]

@@ -21,10 +21,12 @@ _FLAG = ("code", "message", "file", "row")
 _TAXON = ("class_id", "name", "aphia_id", "qualifier", "kind", "parent", "merged_into")
 _ANNOTATION = ("run_id", "index", "class_id", "annotator", "on_model_id", "on_class_id")
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True)
+
 
 def json_text(value: Any) -> str:
     """JSON with its keys in order: the same value is always the same text."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return _ENCODER.encode(value)
 
 
 def time_text(at: datetime | None) -> str | None:

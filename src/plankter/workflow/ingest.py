@@ -26,7 +26,7 @@ from plankter.readers.discover import find_runs
 from plankter.types import Annotation, Flag, Particles, Run, Severity, Source, Verdict, Vignette
 from plankter.vignettes.codec import encode_mask, encode_vignette
 from plankter.vignettes.masks import own_mask
-from plankter.workflow.labels import class_of, finish_records, label_lock, record
+from plankter.workflow.labels import classes_of, finish_records, label_lock, record
 from plankter.workflow.progress import Progress, silent
 from plankter.workflow.workspace import Workspace
 
@@ -259,7 +259,7 @@ def _catalogue(workspace: Workspace, run_id: str, source: RunSource, *, force: b
     known = {(fact.index, fact.class_id) for _, fact in catalogue.annotations(run_id) if fact.source is Source.IMPORT}
     # the time of the instrument's file, so that a repeated ingest states the same fact
     at = datetime.fromtimestamp(int(source.path.stat().st_mtime), UTC)
-    classes = {name: class_of(workspace, name) for name in sorted({label.class_name for label in labels})}
+    classes = classes_of(workspace, sorted({label.class_name for label in labels}))
     new = [
         Annotation(run_id, label.index, classes[label.class_name], Verdict.CONFIRMED,
                    f"{archived.run.instrument}: {label.classification}", at, Source.IMPORT)
