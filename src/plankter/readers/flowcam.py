@@ -16,9 +16,9 @@ from plankter.formats.flowcam_lst import parse_lst
 from plankter.formats.flowcam_quantities import quantities
 from plankter.formats.flowcam_text import decode_text
 from plankter.formats.flowcam_time import Started
-from plankter.readers.base import ReadRun, RunSource
+from plankter.readers.base import Portion, ReadRun, RunSource
 from plankter.readers.flowcam_folder import IMAGES, RunFolder, why_not
-from plankter.readers.flowcam_pages import PageHeader, hash_and_header, outside, vignettes
+from plankter.readers.flowcam_pages import PageHeader, hash_and_header, outside, portion_vignettes, portions, vignettes
 from plankter.readers.flowcam_parts import (
     csv_problems,
     labels,
@@ -99,6 +99,14 @@ class FlowCamReader:
     def vignettes(self, source: RunSource, particles: Particles) -> Iterator[Vignette]:
         """One `Vignette` a particle, in order, cut from the collages; the mask is the instrument's own."""
         return vignettes(RunFolder(source.path), particles)
+
+    def portions(self, source: RunSource, particles: Particles) -> list[Portion] | None:
+        """One portion a collage, more where it holds many particles; None where the list jumps between collages."""
+        return portions(RunFolder(source.path), particles)
+
+    def portion_vignettes(self, portion: Portion) -> list[Vignette]:
+        """`vignettes` of the particles of one portion."""
+        return portion_vignettes(portion)
 
 
 def _named(flag: Flag, list_name: str) -> Flag:

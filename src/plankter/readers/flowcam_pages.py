@@ -14,12 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from plankter._errors import ImageError
+from plankter.readers.base import Portion
 from plankter.readers.flowcam_folder import RunFolder
 from plankter.types import ImageArray, Particles, Vignette
 from plankter.vignettes.codec import DEFAULT_LIMITS, image_header, read_image
 
 log = logging.getLogger(__name__)
 KEPT_COLLAGES = 3
+PORTION_PARTICLES = 256
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,17 @@ class _Page:
 
 
 def _decode(folder: RunFolder, name: str) -> _Page:
-    path = folder.find(name)
+    return _decode_files(name, folder.find(name), folder.mask(name))
+
+
+def _decode_files(name: str, path: Path | None, mask: Path | None) -> _Page:
     if path is None:
         return _Page(None, None, f"collage {name} is missing")
     try:
         image = read_image(path)
     except ImageError as error:
         return _Page(None, None, f"collage {name} cannot be used: {error.message}")
-    return _Page(image, _mask(folder.mask(name), image), None)
+    return _Page(image, _mask(mask, image), None)
 
 
 def _mask(path: Path | None, image: ImageArray) -> npt.NDArray[np.bool_] | None:
@@ -93,12 +98,17 @@ def _mask(path: Path | None, image: ImageArray) -> npt.NDArray[np.bool_] | None:
     return pixels > 127
 
 
-def vignettes(folder: RunFolder, particles: Particles) -> Iterator[Vignette]:
-    """One vignette a particle, in order. Collages are decoded one ahead in a thread; three are kept at most."""
-    wanted = [
+def _wanted(particles: Particles) -> list[str | None]:
+    """The collage that each particle is cut from, None where it is cut from none."""
+    return [
         page if page is not None and failure is None else None
         for page, failure in zip(particles.page, particles.failure, strict=True)
     ]
+
+
+def vignettes(folder: RunFolder, particles: Particles) -> Iterator[Vignette]:
+    """One vignette a particle, in order. Collages are decoded one ahead in a thread; three are kept at most."""
+    wanted = _wanted(particles)
     order = [page for page in wanted if page is not None]
     order = [page for i, page in enumerate(order) if i == 0 or page != order[i - 1]]
     boxes = particles.box.tolist()
@@ -130,3 +140,49 @@ def _cut(index: int, box: Sequence[int], page: _Page) -> Vignette:
     # copies, so that the collage can go
     mask = None if page.mask is None else page.mask[y : y + h, x : x + w].copy()
     return Vignette(index, page.image[y : y + h, x : x + w].copy(), mask)
+
+
+def portions(folder: RunFolder, particles: Particles) -> list[Portion] | None:
+    """Neighbours of one collage together, at most `PORTION_PARTICLES`; particles without one go with those before.
+
+    None where the list jumps between collages so often that they would be decoded again and again.
+    """
+    wanted = _wanted(particles)
+    starts: list[int] = []
+    pages: list[str | None] = []
+    for index, page in enumerate(wanted):
+        full = not starts or index - starts[-1] >= PORTION_PARTICLES
+        if full or (page is not None and pages[-1] not in (None, page)):
+            starts.append(index)
+            pages.append(page)
+        elif pages[-1] is None:
+            pages[-1] = page
+    if len(starts) > 2 * (len(set(pages)) + len(wanted) / PORTION_PARTICLES):
+        return None
+    boxes = particles.box.tolist()
+    found = []
+    for start, stop, page in zip(starts, [*starts[1:], len(wanted)], pages, strict=False):
+        files = [] if page is None else [folder.find(page), folder.mask(page)]
+        facts = {
+            "collage": page,
+            "files": [None if path is None else str(path) for path in files],
+            "box": boxes[start:stop],
+            "cut": [name is not None for name in wanted[start:stop]],
+            "failure": list(particles.failure[start:stop]),
+        }
+        found.append(Portion(start, stop, facts))
+    return found
+
+
+def portion_vignettes(portion: Portion) -> list[Vignette]:
+    """The vignettes of one portion, in order."""
+    facts = portion.facts
+    page = _Page(None, None, None)
+    if facts["collage"] is not None:
+        path, mask = (None if name is None else Path(name) for name in facts["files"])
+        page = _decode_files(facts["collage"], path, mask)
+    indices = range(portion.start, portion.stop)
+    each = zip(indices, facts["box"], facts["cut"], facts["failure"], strict=True)
+    return [
+        _cut(index, box, page) if cut else Vignette(index, None, failure=failure) for index, box, cut, failure in each
+    ]

@@ -25,7 +25,7 @@ def serve() -> None:
             head, (origins,) = message
             try:
                 result = measured_message(measure_job(job_of(head["job"], origins)))
-            except Exception as error:  # a reader may be a plugin; the parent does the job again and meets the error
+            except Exception as error:  # noqa: BLE001 - a reader may be a plugin; the parent tries again and meets it
                 send(out, {"number": head["number"], "failed": repr(error)})
             else:
                 send(out, {"number": head["number"], "measured": result[0]}, *result[1:])

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, BinaryIO, cast
 
@@ -25,6 +26,7 @@ MOST_WORKERS = 4
 AT_ONCE = 2  # jobs a worker holds: the next one lies ready while a result is on its way
 PIPE_BYTES = 1 << 20
 IDLE_S = 60.0
+PATIENCE_S = 120.0  # a portion takes a tenth of a second
 # isolated: neither the folder one stands in nor the environment decides what is imported, but the parent's own path
 _BOOT = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from plankter.workflow.worker import serve; serve()"
 
@@ -39,7 +41,7 @@ class _Worker:
         # one thread each for what NumPy computes: the cores are shared out already
         quiet = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _BOOT, json.dumps([path or os.getcwd() for path in sys.path])],
+            [sys.executable, "-I", "-c", _BOOT, json.dumps([path or str(Path.cwd()) for path in sys.path])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **quiet},
@@ -147,6 +149,8 @@ class Workers:
             if self._idle is not None:
                 self._idle.cancel()
             self._start()
+            for worker in self._workers:  # what an ingest that was broken off still waits for is nobody's
+                worker.jobs = dict.fromkeys(worker.jobs, -1)
             yield from self._shared(jobs)
         finally:
             self._idle = threading.Timer(IDLE_S, self._close_if_idle)
@@ -201,8 +205,10 @@ class Workers:
         """Takes in what the workers said; with ``wait`` until one of them said something."""
         while True:
             try:
-                worker, message = self._said.get(block=wait)
+                worker, message = self._said.get(block=wait, timeout=PATIENCE_S)
             except Empty:
+                for worker in self._workers if wait else []:
+                    worker.process.kill()  # which its thread then says
                 return
             wait = False
             if message is None:
