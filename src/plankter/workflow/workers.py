@@ -29,6 +29,13 @@ IDLE_S = 60.0
 PATIENCE_S = 120.0  # a portion takes a tenth of a second
 # isolated: neither the folder one stands in nor the environment decides what is imported, but the parent's own path
 _BOOT = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from plankter.workflow.worker import serve; serve()"
+# one thread each for what NumPy computes, as the cores are shared out already; and memory of one collage is kept for
+# the next one (glibc would give it back to the system and fetch it anew, which took a sixth of the time)
+_ENVIRONMENT = {
+    **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "MALLOC_MMAP_THRESHOLD_": str(16 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+}
 
 
 class _Worker:
@@ -38,13 +45,11 @@ class _Worker:
         self.jobs: dict[int, int] = {}  # number of each job it holds -> the job's place in its run
         self.ready, self.alive = False, True
         self._said = said
-        # one thread each for what NumPy computes: the cores are shared out already
-        quiet = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-c", _BOOT, json.dumps([path or str(Path.cwd()) for path in sys.path])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **quiet},
+            env={**os.environ, **_ENVIRONMENT},
         )
         self._in, self._out = cast(BinaryIO, self.process.stdin), cast(BinaryIO, self.process.stdout)
         _widen(self._out)
