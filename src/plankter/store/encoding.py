@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from plankter.types import Annotation, Flag, Run, Sample, Severity, Source, StandingLabel, Taxon, Verdict
@@ -29,6 +30,7 @@ def json_text(value: Any) -> str:
     return _ENCODER.encode(value)
 
 
+@lru_cache(256)
 def time_text(at: datetime | None) -> str | None:
     """ISO 8601 in UTC to the microsecond."""
     return None if at is None else at.astimezone(UTC).isoformat()

@@ -15,8 +15,8 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from plankter._errors import NotFound
 from plankter.store.encoding import annotation_of, status_of, time_of, time_text
 from plankter.store.sqlite_connect import Database
-from plankter.store.sqlite_rows import drop_empty_counts, insert_rows, live_run
-from plankter.store.sqlite_schema import annotation, class_count, particle, run, standing
+from plankter.store.sqlite_rows import drop_empty_counts, insert_rows, live_run, plain_rows
+from plankter.store.sqlite_schema import annotation, class_count, run, standing
 from plankter.types import Annotation, Source, StandingLabel, Verdict, standing_label
 
 BATCH = 5000
@@ -57,20 +57,20 @@ def _fact(row: Mapping[Any, Any]) -> Annotation:
 
 def folded(connection: Connection, run_id: str, indices: Iterable[int] | None = None) -> dict[int, StandingLabel]:
     """The standing labels of a run's particles, from their facts."""
-    chosen = select(annotation).where(annotation.c.run_id == run_id)
+    said, values = f"SELECT idx, {', '.join(_FACT)} FROM annotation WHERE run_id = ?", [run_id]
     if indices is not None:
-        among = text("annotation.idx IN (SELECT value FROM json_each(:indices))")
-        chosen = chosen.where(among.bindparams(indices=json.dumps(sorted(indices))))
-    rows = connection.execute(chosen.order_by(annotation.c.idx, annotation.c.seq)).all()
+        said += " AND idx IN (SELECT value FROM json_each(?))"
+        values.append(json.dumps(sorted(indices)))
+    rows = plain_rows(connection, f"{said} ORDER BY idx, seq", values)
     # a fold knows nothing of the particle: what was said alike of many, as by an import, is folded once
     known: dict[tuple[Any, ...], StandingLabel | None] = {}
     labels: dict[int, StandingLabel] = {}
-    at, said_at = (annotation.c.keys().index(name) for name in ("idx", "class_id"))
-    for index, facts in groupby(rows, key=itemgetter(at)):
-        said = list(facts)
-        key = tuple(fact[said_at:] for fact in said)
+    after_index = 1 + _FACT.index("class_id")
+    for index, facts in groupby(rows, key=itemgetter(0)):
+        alike = list(facts)
+        key = tuple(fact[after_index:] for fact in alike)
         if key not in known:
-            known[key] = standing_label([_fact(fact._mapping) for fact in said])
+            known[key] = standing_label([_fact(dict(zip(_FACT, fact[1:], strict=True))) for fact in alike])
         label = known[key]
         if label is not None:
             labels[index] = label
@@ -83,9 +83,11 @@ def refold(connection: Connection, run_id: str, key: int, indices: set[int]) -> 
         return
     listed = {"indices": json.dumps(sorted(indices))}
     among = text("idx IN (SELECT value FROM json_each(:indices))").bindparams(**listed)
-    earlier = connection.execute(
-        select(particle.c.idx, particle.c.label, particle.c.status).where(particle.c.run_key == key, among)
-    ).all()
+    earlier = plain_rows(
+        connection,
+        "SELECT idx, label, status FROM particle WHERE run_key = ? AND idx IN (SELECT value FROM json_each(?))",
+        [key, listed["indices"]],
+    )
     labels = folded(connection, run_id, indices)
     change: Counter[str] = Counter()
     rows = []
@@ -106,7 +108,7 @@ def refold(connection: Connection, run_id: str, key: int, indices: set[int]) -> 
 
 def _standing_row(run_id: str, index: int, label: StandingLabel) -> tuple[Any, ...]:
     return (
-        run_id, index, label.class_id, label.verdict.value, label.annotator, label.at.isoformat(), label.source.value,
+        run_id, index, label.class_id, label.verdict.value, label.annotator, time_text(label.at), label.source.value,
     )  # fmt: skip
 
 

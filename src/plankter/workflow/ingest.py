@@ -24,6 +24,7 @@ from plankter.features.morphology import MORPHOLOGY
 from plankter.formats.sample_table import SampleRow, read_sample_table
 from plankter.readers.base import PortionReader, Reader, ReadRun, RunSource
 from plankter.readers.discover import find_runs
+from plankter.store.files import sha256_of
 from plankter.types import Annotation, Flag, Particles, Run, Severity, Source, Verdict, Vignette
 from plankter.workflow.labels import classes_of, finish_records, label_lock, record
 from plankter.workflow.portions import Job, Measured, measure_vignettes
@@ -35,6 +36,7 @@ CHUNK = 64
 AHEAD = 6
 # a process takes as long to start as a few hundred particles take; until it is there, this one goes on alone
 WORTH_WORKERS = 1000
+LARGE_LIST_BYTES = 500_000  # of about as many particles
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,8 @@ def _refused(source: str, reason: str, run: Run | None = None) -> IngestedRun:
 def _ingest_one(workspace: Workspace, source: RunSource, table: Sequence[SampleRow], progress: Progress) -> IngestedRun:
     reader: Reader = load("plankter.readers", source.reader)()
     try:
+        if _is_large(workspace, reader, source):
+            workspace.workers.start()  # while the list is read
         read = reader.read(source)
         read = replace(read, run=_with_sample(workspace, read.run, source, table))
         status, reason = _compare(workspace, read)
@@ -137,6 +141,13 @@ def _ingest_one(workspace: Workspace, source: RunSource, table: Sequence[SampleR
         flags=[flag.code for flag in record.run.flags],
         source=source.origin,
     )
+
+
+def _is_large(workspace: Workspace, reader: Reader, source: RunSource) -> bool:
+    """Whether a run is new and its list so long that worker processes will pay."""
+    if not workspace.workers.count or not isinstance(reader, PortionReader):
+        return False
+    return source.path.stat().st_size >= LARGE_LIST_BYTES and not workspace.archive.has(sha256_of(source.path)[:16])
 
 
 def _with_sample(workspace: Workspace, run: Run, source: RunSource, table: Sequence[SampleRow]) -> Run:

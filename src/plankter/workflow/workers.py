@@ -151,19 +151,32 @@ class Workers:
             yield from map(measure_job, jobs)
             return
         try:
-            if self._idle is not None:
-                self._idle.cancel()
             self._start()
             for worker in self._workers:  # what an ingest that was broken off still waits for is nobody's
                 worker.jobs = dict.fromkeys(worker.jobs, -1)
             yield from self._shared(jobs)
         finally:
+            self._rest()
+            self._busy.release()
+
+    def start(self) -> None:
+        """Starts the processes, so that they are ready when jobs come."""
+        if self._busy.acquire(blocking=False):
+            try:
+                self._start()
+                self._rest()
+            finally:
+                self._busy.release()
+
+    def _rest(self) -> None:
+        if self._workers:
             self._idle = threading.Timer(IDLE_S, self._close_if_idle)
             self._idle.daemon = True
             self._idle.start()
-            self._busy.release()
 
     def _start(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
         while len(self._workers) < self.count:
             try:
                 self._workers.append(_Worker(self._said))
