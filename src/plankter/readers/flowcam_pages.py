@@ -10,14 +10,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from plankter._errors import ImageError
 from plankter.readers.base import Portion
 from plankter.readers.flowcam_folder import RunFolder
-from plankter.types import ImageArray, Particles, Vignette
-from plankter.vignettes.codec import DEFAULT_LIMITS, image_header, read_image
+from plankter.types import Particles, Vignette
+from plankter.vignettes.codec import DEFAULT_LIMITS, Picture, image_header, read_picture
 
 log = logging.getLogger(__name__)
 KEPT_COLLAGES = 3
@@ -65,8 +62,8 @@ def outside(box: Sequence[int], width: int, height: int) -> str | None:
 
 @dataclass(frozen=True)
 class _Page:
-    image: ImageArray | None
-    mask: npt.NDArray[np.bool_] | None
+    image: Picture | None
+    mask: Picture | None
     problem: str | None
 
 
@@ -78,24 +75,25 @@ def _decode_files(name: str, path: Path | None, mask: Path | None) -> _Page:
     if path is None:
         return _Page(None, None, f"collage {name} is missing")
     try:
-        image = read_image(path)
+        image = read_picture(path)
     except ImageError as error:
         return _Page(None, None, f"collage {name} cannot be used: {error.message}")
     return _Page(image, _mask(mask, image), None)
 
 
-def _mask(path: Path | None, image: ImageArray) -> npt.NDArray[np.bool_] | None:
+def _mask(path: Path | None, image: Picture) -> Picture | None:
     if path is None:
         return None
     try:
-        pixels = read_image(path, grey=True)
+        mask = read_picture(path, grey=True)
     except ImageError as error:
         log.warning("mask left out: %s", error)
         return None
-    if pixels.shape != image.shape[:2]:
-        log.warning("mask left out: %s has %s px, its collage %s", path, pixels.shape[::-1], image.shape[1::-1])
+    if (mask.width, mask.height) != (image.width, image.height):
+        sizes = (path, (mask.width, mask.height), (image.width, image.height))
+        log.warning("mask left out: %s has %s px, its collage %s", *sizes)
         return None
-    return pixels > 127
+    return mask
 
 
 def _wanted(particles: Particles) -> list[str | None]:
@@ -133,13 +131,12 @@ def vignettes(folder: RunFolder, particles: Particles) -> Iterator[Vignette]:
 def _cut(index: int, box: Sequence[int], page: _Page) -> Vignette:
     if page.image is None:
         return Vignette(index, None, failure=page.problem)
-    problem = outside(box, page.image.shape[1], page.image.shape[0])
+    problem = outside(box, page.image.width, page.image.height)
     if problem:
         return Vignette(index, None, failure=problem)
     x, y, w, h = box
-    # copies, so that the collage can go
-    mask = None if page.mask is None else page.mask[y : y + h, x : x + w].copy()
-    return Vignette(index, page.image[y : y + h, x : x + w].copy(), mask)
+    mask = None if page.mask is None else page.mask.cut(x, y, w, h) > 127
+    return Vignette(index, page.image.cut(x, y, w, h), mask)
 
 
 def portions(folder: RunFolder, particles: Particles) -> list[Portion] | None:
