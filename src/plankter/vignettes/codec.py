@@ -51,7 +51,9 @@ def image_header(data: bytes, *, path: Path | str | None = None) -> tuple[str, i
                 return str(image.format), image.width, image.height
     except Image.DecompressionBombError as error:
         raise ImageError(f"the image is over the limit of pixels: {error}", path=path) from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except UnidentifiedImageError as error:  # whose words hold an address in memory: other words each time
+        raise ImageError(f"expected a {', '.join(FORMATS)} image, it is none", path=path) from error
+    except (OSError, ValueError, SyntaxError) as error:
         raise ImageError(f"expected a {', '.join(FORMATS)} image: {error}", path=path) from error
 
 

@@ -202,17 +202,25 @@ class Workers:
                 elif following < last:
                     following += 1
                     found[following - 1] = measure_job(jobs[following - 1])
+                elif (mine := self._take_back() if following == len(jobs) else -1) >= 0:
+                    found[mine] = measure_job(jobs[mine])
                 else:
                     self._collect(found, again, wait=True)
             yield found.pop(place)
+
+    def _take_back(self) -> int:
+        """A job that a worker holds but has not begun, to be done here at the end; -1 where there is none."""
+        for worker in self._workers:
+            held = [(number, place) for number, place in worker.jobs.items() if place >= 0]
+            if len(held) > 1:
+                worker.jobs[held[-1][0]] = -1  # its answer will be of no use
+                return held[-1][1]
+        return -1
 
     def _hand_out(self, jobs: Sequence[Job], following: int, last: int) -> int:
         """Gives each worker what it can hold of the jobs ``following`` to ``last``; returns the next one."""
         for held in range(AT_ONCE):  # first one each, then a second one
             for worker in self._workers:
-                # the last jobs are shared out evenly
-                if held and len(jobs) - following <= len(self._workers):
-                    return following
                 if following < last and worker.ready and worker.alive and len(worker.jobs) <= held:
                     self._number += 1
                     if worker.give(self._number, following, jobs[following]):
