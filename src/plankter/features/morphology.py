@@ -208,7 +208,8 @@ def _ferets(hulls: Sequence[npt.NDArray[Any]], origins_px: Sequence[tuple[int, i
     starts = np.concatenate(([0], np.cumsum(points)[:-1]))
     known = np.repeat([origin is not None for origin in origins_px], points)
     origins = np.repeat(np.array([origin or (0, 0) for origin in origins_px]), points, axis=0)
-    along = (np.concatenate(hulls) + origins) @ _DIRECTIONS
+    x, y = (np.concatenate(hulls) + origins).T[:, :, None]
+    along = x * _DIRECTIONS[0] + y * _DIRECTIONS[1]  # no matrix product: its last bit depends on how many are together
     along[known] = np.rint(along[known])
     widths = np.maximum.reduceat(along, starts) - np.minimum.reduceat(along, starts) + 1
     longest, shortest = widths.argmax(axis=1), widths.argmin(axis=1)
