@@ -206,11 +206,13 @@ def _ferets(hulls: Sequence[npt.NDArray[Any]], origins_px: Sequence[tuple[int, i
     """Greatest, least and mean calliper width and the directions of the first two, (n, 5)."""
     points = np.array([len(hull) for hull in hulls])
     starts = np.concatenate(([0], np.cumsum(points)[:-1]))
-    known = np.repeat([origin is not None for origin in origins_px], points)
-    origins = np.repeat(np.array([origin or (0, 0) for origin in origins_px]), points, axis=0)
-    x, y = (np.concatenate(hulls) + origins).T[:, :, None]
-    along = x * _DIRECTIONS[0] + y * _DIRECTIONS[1]  # no matrix product: its last bit depends on how many are together
-    along[known] = np.rint(along[known])
+    # one product a particle: the last bits of a product of all of them depend on how many they are
+    along = np.concatenate(
+        [
+            hull @ _DIRECTIONS if origin is None else np.rint((hull + np.array(origin)) @ _DIRECTIONS)
+            for hull, origin in zip(hulls, origins_px, strict=True)
+        ]
+    )
     widths = np.maximum.reduceat(along, starts) - np.minimum.reduceat(along, starts) + 1
     longest, shortest = widths.argmax(axis=1), widths.argmin(axis=1)
     each = np.arange(len(widths))

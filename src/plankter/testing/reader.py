@@ -72,7 +72,7 @@ class ReaderContract:
         assert [portion.start for portion in portions[1:]] == [portion.stop for portion in portions[:-1]]
         # they go to other processes as JSON
         told = [Portion(p.start, p.stop, json.loads(json.dumps(dict(p.facts)))) for p in portions]
-        found = [vignette for portion in told for vignette in self.reader().portion_vignettes(portion)]
+        found = [vignette for portion in told for vignette in reader.portion_vignettes(portion)]
         expected = list(reader.vignettes(source, particles))
         assert len(found) == len(expected)
         for one, other in zip(found, expected, strict=True):
