@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -134,13 +135,16 @@ class RunWriter:
         files = {"vignettes": "vignettes.zip", "masks": "masks.zip", "instrument": "instrument.parquet"}
         files |= {"labels": "labels.json", "features": features}
         (self._partial / "features").mkdir()
-        write_table(
-            particle_table(particles, self._pixels), self._partial / files["instrument"], {"run_id": run.run_id}
-        )
-        facts = {"name": feature_set, "version": feature_version}
-        write_table(feature_table(feature_columns, feature_values), self._partial / features, facts)
-        listed = [[label.index, label.class_name, label.classification] for label in labels]
-        (self._partial / files["labels"]).write_text(json_text(listed) + "\n", encoding="utf-8")
+        with ThreadPoolExecutor(2) as pool:  # the disk takes in the pixels while the tables are made
+            synced = [pool.submit(sync, self._partial / files[role]) for role in zips]
+            table, named = particle_table(particles, self._pixels), {"run_id": run.run_id}
+            write_table(table, self._partial / files["instrument"], named)
+            facts = {"name": feature_set, "version": feature_version}
+            write_table(feature_table(feature_columns, feature_values), self._partial / features, facts)
+            listed = [[label.index, label.class_name, label.classification] for label in labels]
+            (self._partial / files["labels"]).write_text(json_text(listed) + "\n", encoding="utf-8")
+            for one in synced:
+                one.result()
         offsets = {kind: np.array(self._pixels[f"{kind}_offset"], np.int64) for kind in self._packs}
         counts = {f"{kind}s": int((at >= 0).sum()) for kind, at in offsets.items()}
         counts |= {"particles": n, "failures": sum(failure is not None for failure in particles.failure)}
