@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -226,6 +227,42 @@ def test_idle_workers_end_and_come_back(monkeypatch: pytest.MonkeyPatch) -> None
             time.sleep(0.01)
         assert not workers.started
         wait_for_workers(workers)
+
+
+def test_an_ingest_with_workers_that_is_killed_ends_as_a_clean_one(tmp_path: Path) -> None:
+    big = simulate_flowcam_run(tmp_path / "in", name="big", particles=1100, seed=8, classified=True).folder
+
+    def workspace(name: str) -> tuple[Path, list[str]]:
+        folder = init_workspace(tmp_path / name)
+        settings = folder / "plankter.toml"
+        settings.write_text(settings.read_text(encoding="utf-8") + "\n[compute]\nthreads = 3\n", encoding="utf-8")
+        return folder, [sys.executable, "-m", "plankter.cli", "ingest", str(big), "-w", str(folder)]
+
+    def contents(folder: Path) -> dict[str, str]:
+        found = [p for p in (folder / "archive").rglob("*") if p.is_file() and "lock" not in p.name]
+        return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in found}
+
+    clean, command = workspace("clean")
+    started = time.monotonic()
+    subprocess.run(command, check=True, capture_output=True)
+    seconds = time.monotonic() - started
+    killed, command = workspace("killed")
+    rng, hits = random.Random(3), 0
+    for _ in range(8):
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            time.sleep(rng.uniform(0.3, 1) * seconds)
+            hits += process.poll() is None
+            process.kill()
+        with open_workspace(killed) as opened:
+            assert [record.particles for record in opened.catalogue.runs()] in ([], [1100])
+            run_ids = opened.archive.run_ids()
+            if run_ids and rng.random() < 0.7:  # begin again, so that every phase is hit
+                if opened.catalogue.runs():
+                    opened.catalogue.remove_run(run_ids[0])
+                opened.archive.remove(run_ids[0])
+    assert hits
+    subprocess.run(command, check=True, capture_output=True)
+    assert contents(killed) == contents(clean)
 
 
 PARENT = """
