@@ -37,6 +37,7 @@ GAIN_LIMIT = 4.0  # contrast is not raised further, noise grows with it
 MAX_PIXELS = 64_000_000
 SIZE_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _SD_PER_MAD = 1.4826
+_LIGHT = 64  # a background from this grey on is light that comes through
 _COLOUR_STEP = 4.0  # mean difference of the channels, grey levels
 _SPREAD_SDS, _SPREAD_FLOOR = 3.0, 10.0  # how far the background of one image may lie from that of its set
 
@@ -202,7 +203,8 @@ class Matching:
         margin: widest margin left, over the particle's longest side; None leaves margins alone.
         grey: whether colour is dropped.
         invert: whether the polarity is turned.
-        gain: factor of the contrast.
+        density: whether greys are stretched as optical density, which never blackens, instead of as differences.
+        gain: factor of the contrast: of the density or of the difference from the background.
         keep: share of the background's difference between images that is kept.
         zoom: factor of width and height.
         of, like: the two descriptions.
@@ -213,6 +215,7 @@ class Matching:
     margin: float | None
     grey: bool
     invert: bool
+    density: bool
     gain: float
     keep: float
     zoom: float
@@ -267,10 +270,14 @@ class Matching:
             return image
         reach = max(_SPREAD_FLOOR, _SPREAD_SDS * self.of.background_spread)
         own = np.clip(border_levels(image), sources - reach, sources + reach)
-        offset = targets + (own - sources) * self.keep - own * self.gain
-        steps.append(f"grey x {self.gain:.3f} {float(np.mean(offset)):+.1f}")
-        out = image.astype(np.float32) * np.float32(self.gain) + offset.astype(np.float32)
-        return np.asarray(np.clip(np.rint(out), 0, 255), np.uint8)
+        levels = targets + (own - sources) * self.keep
+        steps.append(f"background {np.mean(own):.0f} to {np.mean(levels):.0f}, contrast x {self.gain:.3f}")
+        if self.density:
+            table = np.clip(levels * (np.arange(256)[:, None] / own) ** self.gain, 0, 255)
+        else:
+            table = np.clip((np.arange(256)[:, None] - own) * self.gain + levels, 0, 255)
+        looked_up = np.asarray(np.rint(table), np.uint8)
+        return looked_up[image, np.arange(3)] if image.ndim == 3 else looked_up[image, 0]
 
     def _zoomed(self, image: ImageArray, steps: list[str]) -> ImageArray:
         width, height = max(1, round(image.shape[1] * self.zoom)), max(1, round(image.shape[0] * self.zoom))
@@ -306,20 +313,38 @@ def plan_matching(
     for size in (um_per_px, like_um_per_px):
         if size is not None and not 0 < size < math.inf:
             raise ValueError(f"expected a pixel size above 0 µm, got {size}")
-    gain = like.contrast / of.contrast if of.contrast > 0 and like.contrast > 0 else 1.0
+    invert = of.dark_on_light != like.dark_on_light
+    density, gain = _contrast(of, like, invert)
     spread = like.background_spread / of.background_spread if of.background_spread > 0 else 1.0
     return Matching(
         frames=of.frame_share >= OVERLAY_SHARE > like.frame_share,
         scale_bars=of.scale_bar_share >= OVERLAY_SHARE > like.scale_bar_share,
         margin=like.margin if of.margin - like.margin > MARGIN_STEP else None,
         grey=not like.in_colour and of.colour_share - like.colour_share > OVERLAY_SHARE,
-        invert=of.dark_on_light != like.dark_on_light,
+        invert=invert,
+        density=density,
         gain=min(max(gain, 1 / GAIN_LIMIT), GAIN_LIMIT),
         keep=min(1.0, spread),
         zoom=here / there if here and there else 1.0,
         of=of,
         like=like,
     )
+
+
+def _contrast(of: ImageStatistics, like: ImageStatistics, invert: bool) -> tuple[bool, float]:
+    """Whether greys are stretched as density, and by which factor.
+
+    What absorbs light twice as much lets through the square of the share (Beer-Lambert): in transmitted light both
+    contrasts are densities, and stretching those keeps the structure of dark particles, which differences clip.
+    """
+    if not (of.contrast > 0 and like.contrast > 0):
+        return False, 1.0
+    background = 255 - of.background if invert else of.background
+    if like.dark_on_light and min(background, like.background) >= _LIGHT:
+        here, there = of.contrast / background, like.contrast / like.background
+        if max(here, there) < 1:
+            return True, math.log1p(-there) / math.log1p(-here)
+    return False, like.contrast / of.contrast
 
 
 def match(

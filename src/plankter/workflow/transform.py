@@ -238,7 +238,7 @@ def _plan(
 
 
 def _plan_facts(plan: Matching) -> dict[str, Any]:
-    names = ("scale_bars", "frames", "margin", "grey", "invert", "gain", "keep", "zoom")
+    names = ("scale_bars", "frames", "margin", "grey", "invert", "density", "gain", "keep", "zoom")
     facts = {name: getattr(plan, name) for name in names}
     return {**facts, "of": plan.of.to_dict(), "like": plan.like.to_dict()}
 
