@@ -67,7 +67,7 @@ def _matching_words(plan: dict[str, Any]) -> Iterator[str]:
         if plan[name]:
             yield words
     if plan["margin"] is not None:
-        yield f"margins {of['margin']:.2f} to {like['margin']:.2f} of the particle"
+        yield f"margins cut to {like['widest_margin']:.2f} of the particle"
     if of["background"] != like["background"]:
         yield f"background grey {of['background']:.0f} to {like['background']:.0f}"
     if plan["gain"] != 1:

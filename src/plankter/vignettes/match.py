@@ -21,18 +21,14 @@ from plankter.vignettes.letterbox import to_grey
 from plankter.vignettes.masks import border_pixels, own_mask
 from plankter.vignettes.overlays import (
     border_levels,
-    find_frame,
-    find_scale_bar,
     margin_share,
     trimmed,
-    without_frame,
-    without_scale_bar,
+    without_overlays,
 )
 
 STATISTICS_VERSION = 1
 CARD_KEY = "image_statistics"  # where a model's card keeps those of its training images
 OVERLAY_SHARE = 0.1  # of a set's images must have a frame or a scale bar for it to be removed
-MARGIN_STEP = 0.05  # margins closer than that are the same
 GAIN_LIMIT = 4.0  # contrast is not raised further, noise grows with it
 MAX_PIXELS = 64_000_000
 SIZE_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -55,7 +51,7 @@ class ImageStatistics:
         noise: standard deviation of the outermost pixels within an image.
         dark_share: share of images whose particle is darker than the background.
         colour_share, frame_share, scale_bar_share: share of images in colour, with a black or white frame, with a bar.
-        margin: width of the empty margin over the particle's longest side.
+        margin, widest_margin: width of the empty margin over the particle's longest side, median and 95 % quantile.
         size_px: quantiles (5, 25, 50, 75, 95 %) of the longest side in px, without frames and bars.
         um_per_px: pixel size in µm where it is known and the same for all.
     """
@@ -71,6 +67,7 @@ class ImageStatistics:
     frame_share: float
     scale_bar_share: float
     margin: float
+    widest_margin: float
     size_px: tuple[float, ...]
     um_per_px: float | None = None
 
@@ -83,8 +80,8 @@ class ImageStatistics:
             raise ValueError("expected grey levels from 0 to 255")
         if len(self.size_px) != len(SIZE_QUANTILES) or not all(0 < px < math.inf for px in self.size_px):
             raise ValueError(f"expected {len(SIZE_QUANTILES)} sizes above 0 px")
-        if not 0 <= self.margin < math.inf:
-            raise ValueError("expected a margin from 0")
+        if not 0 <= self.margin <= self.widest_margin < math.inf:
+            raise ValueError("expected margins from 0, the widest above the median")
         if self.um_per_px is not None and not 0 < self.um_per_px < math.inf:
             raise ValueError("expected a pixel size above 0 µm")
 
@@ -148,6 +145,7 @@ def measure_statistics(images: Iterable[ImageArray], *, um_per_px: float | None 
     middle = np.median(table, axis=0)
     share = table.mean(axis=0)
     margins = table[:, 10][np.isfinite(table[:, 10])]
+    margin, widest_margin = np.quantile(margins, (0.5, 0.95)) if len(margins) else (0.0, 0.0)
     return ImageStatistics(
         images=len(table),
         background=float(middle[0]),
@@ -159,7 +157,8 @@ def measure_statistics(images: Iterable[ImageArray], *, um_per_px: float | None 
         colour_share=round(float(share[7]), 4),
         frame_share=round(float(share[8]), 4),
         scale_bar_share=round(float(share[9]), 4),
-        margin=round(float(np.median(margins)), 4) if len(margins) else 0.0,
+        margin=round(float(margin), 4),
+        widest_margin=round(float(widest_margin), 4),
         size_px=tuple(round(float(q), 1) for q in np.quantile(table[:, 11], SIZE_QUANTILES)),
         um_per_px=um_per_px,
     )
@@ -167,10 +166,7 @@ def measure_statistics(images: Iterable[ImageArray], *, um_per_px: float | None 
 
 def _measure(image: ImageArray) -> tuple[float, ...]:
     """One row of `measure_statistics`: what its columns are is said there."""
-    barred = bool(find_scale_bar(image))
-    inner = without_scale_bar(image) if barred else image
-    framed = find_frame(inner) is not None
-    inner = without_frame(inner) if framed else inner
+    inner, had = without_overlays(image)
     grey = to_grey(inner)
     border = border_pixels(grey).astype(np.float64)
     background = float(np.median(border))
@@ -181,7 +177,7 @@ def _measure(image: ImageArray) -> tuple[float, ...]:
     return (
         background, *(by_channel if len(by_channel) == 3 else by_channel * 3), contrast,
         _SD_PER_MAD * float(np.median(np.abs(border - background))),
-        float(len(difference) == 0 or difference.mean() <= 0), float(is_colour(inner)), float(framed), float(barred),
+        float(len(difference) == 0 or difference.mean() <= 0), float(is_colour(inner)), float("frame" in had), float("scale bar" in had),
         margin_share(inner), float(max(grey.shape)),
     )  # fmt: skip
 
@@ -245,18 +241,8 @@ class Matching:
         return np.ascontiguousarray(self._zoomed(out, steps)), tuple(steps)
 
     def _borders(self, image: ImageArray, steps: list[str]) -> ImageArray:
-        for wanted, remove, name in (
-            (
-                self.scale_bars,
-                without_scale_bar,
-                "scale bar removed",
-            ),  # first: a bar at a white edge looks like a frame
-            (self.frames, without_frame, "frame removed"),
-        ):
-            done = remove(image) if wanted else image
-            if done is not image:
-                steps.append(name)
-            image = done
+        image, had = without_overlays(image, frames=self.frames, scale_bars=self.scale_bars)
+        steps += [f"{name} removed" for name in had]
         if self.margin is not None:
             done = trimmed(image, self.margin)
             if done.shape != image.shape:
@@ -319,7 +305,7 @@ def plan_matching(
     return Matching(
         frames=of.frame_share >= OVERLAY_SHARE > like.frame_share,
         scale_bars=of.scale_bar_share >= OVERLAY_SHARE > like.scale_bar_share,
-        margin=like.margin if of.margin - like.margin > MARGIN_STEP else None,
+        margin=like.widest_margin if of.margin > like.widest_margin else None,
         grey=not like.in_colour and of.colour_share - like.colour_share > OVERLAY_SHARE,
         invert=invert,
         density=density,

@@ -118,12 +118,17 @@ def find_scale_bar(image: ImageArray) -> tuple[Box, ...]:
     ink = (difference >= _INK) & ((grey <= 2 * FRAME_DARK) | (grey >= 255 - 2 * FRAME_DARK))
     if not ink.any():
         return ()
-    count, _, stats, _ = cv2.connectedComponentsWithStats(ink.astype(np.uint8), connectivity=8)
-    boxes = [Box(x, y, x + w, y + h) for x, y, w, h, _ in stats[1:count].tolist()]
-    for box, area in zip(boxes, stats[1:count, cv2.CC_STAT_AREA].tolist(), strict=True):
+    for box, area in _components(ink):
         if _is_bar(box, area, difference):
-            return box, *(other for other in boxes if other != box and _is_label(other, box, difference))
+            marks = _components(difference > 2 * _CALM)  # letters have half tones round their ink
+            return box, *(mark for mark, _ in marks if _is_label(mark, box, ink))
     return ()
+
+
+def _components(found: npt.NDArray[np.bool_]) -> list[tuple[Box, int]]:
+    """The rectangle and the number of pixels of every connected part."""
+    count, _, stats, _ = cv2.connectedComponentsWithStats(found.astype(np.uint8), connectivity=8)
+    return [(Box(x, y, x + w, y + h), area) for x, y, w, h, area in stats[1:count].tolist()]
 
 
 def _is_bar(box: Box, area: int, difference: npt.NDArray[np.int16]) -> bool:
@@ -144,15 +149,14 @@ def _stands_alone(box: Box, difference: npt.NDArray[np.int16]) -> bool:
     return bool(values.size) and float((values <= 2 * _CALM).mean()) >= _BAR_FILL
 
 
-def _is_label(box: Box, bar: Box, difference: npt.NDArray[np.int16]) -> bool:
-    if box.left < bar.left - _TEXT_PX or box.right > bar.right + _TEXT_PX:
+def _is_label(box: Box, bar: Box, ink: npt.NDArray[np.bool_]) -> bool:
+    """Whether a part lies wholly in the band beside the bar and holds ink; a particle reaches out of that band."""
+    band = Box(bar.left - _TEXT_PX, bar.top - _TEXT_PX, bar.right + _TEXT_PX, bar.bottom + _TEXT_PX)
+    if box.left < band.left or box.right > band.right or box.top < band.top or box.bottom > band.bottom:
         return False
-    if box.top < bar.top - _TEXT_PX or box.bottom > bar.bottom + _TEXT_PX:
-        return False
-    height, width = difference.shape
-    sharp = difference[box.top : box.bottom, box.left : box.right]
-    half_tones = float(((sharp > 2 * _CALM) & (sharp < _INK)).mean())
-    return half_tones < 0.2 and box.right - box.left <= max(_TEXT_PX, width // 2) and box.bottom - box.top < height // 2
+    if box.left < bar.right and bar.left < box.right and box.top < bar.bottom and bar.top < box.bottom:
+        return False  # the bar itself
+    return bool(ink[box.top : box.bottom, box.left : box.right].any())
 
 
 def without_frame(image: ImageArray) -> ImageArray:
@@ -176,6 +180,21 @@ def without_scale_bar(image: ImageArray) -> ImageArray:
             break
         image = _without_boxes(image, boxes)
     return image
+
+
+def without_overlays(
+    image: ImageArray, *, frames: bool = True, scale_bars: bool = True
+) -> tuple[ImageArray, tuple[str, ...]]:
+    """The image without frames and scale bars, as far as wanted, and which of them it had."""
+    had: list[str] = []
+    # bars first, for one at a white edge looks like the end of a frame; and again, for one may lie within a frame
+    steps = [("scale bar", without_scale_bar, scale_bars), ("frame", without_frame, frames)]
+    for name, remove, wanted in (*steps, steps[0]):
+        without = remove(image) if wanted and (name not in had) else image
+        if without is not image:
+            had.append(name)
+            image = without
+    return image, tuple(had)
 
 
 def _without_boxes(image: ImageArray, boxes: tuple[Box, ...]) -> ImageArray:
