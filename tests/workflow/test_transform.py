@@ -18,8 +18,9 @@ from plankter.classify.models import built_in_models, load_model
 from plankter.types import Model
 from plankter.vignettes.codec import read_image
 from plankter.vignettes.match import CARD_KEY, measure_statistics
-from plankter.workflow import transform as module
-from plankter.workflow.transform import HEADER, measure_folder, transform
+from plankter.workflow import image_sets
+from plankter.workflow.image_sets import measure_folder
+from plankter.workflow.transform import HEADER, transform
 
 
 def write(path: Path, background: int, grey: int, seed: int = 0, size: int = 40) -> None:
@@ -115,6 +116,15 @@ def test_every_class_gets_as_many_images(images: Path, tmp_path: Path) -> None:
     assert all("turned" in row["done"] for row in rows if row["copy"] != "0")
 
 
+def test_the_preview_shows_matched_images_and_varied_copies(images: Path, reference: Path, tmp_path: Path) -> None:
+    transform(images, tmp_path / "varied", copies=1)  # nothing is matched: only the copies differ from their sources
+    transform(images, tmp_path / "both", like=str(reference), copies=1, preview=tmp_path / "sheet.png")
+    alone, both = read_image(tmp_path / "varied" / "preview.png"), read_image(tmp_path / "sheet.png")
+    before, after = alone[26:100, 6:100], alone[202:276, 6:100]
+    assert not np.array_equal(before, after) and not (tmp_path / "both" / "preview.png").exists()
+    assert both.shape[0] > alone.shape[0]  # and the reference below
+
+
 def test_a_flat_folder_is_one_class_without_a_name(reference: Path, tmp_path: Path) -> None:
     assert transform(reference, tmp_path / "out", balance=9)["classes"] == {"": 9}
 
@@ -177,6 +187,9 @@ def test_pixel_sizes_come_in_pairs(images: Path, reference: Path, tmp_path: Path
     for one in ({"um_per_px": 1.0}, {"like_um_per_px": 1.0}):
         with pytest.raises(PlankterError, match="pixel size of one set alone"):
             transform(images, tmp_path / "out", like=str(reference), **one)  # type: ignore[arg-type]
+    for wrong in (0.0, -2.0, float("nan")):
+        with pytest.raises(PlankterError, match="above 0"):
+            transform(images, tmp_path / "out", like=str(reference), um_per_px=wrong, like_um_per_px=2.0)
     transform(images, tmp_path / "out", like=str(reference), um_per_px=1.0, like_um_per_px=2.0)
     assert read_image(tmp_path / "out" / "Copepoda" / "c0.png").shape[0] == 20
 
@@ -215,7 +228,7 @@ def test_a_model_is_a_reference_where_its_card_says_how_its_images_look(
 
     def with_card(card: object) -> None:
         found = Model(**{**shipped.__dict__, "card": {CARD_KEY: card}})
-        monkeypatch.setattr(module, "find_model", lambda name, workspace: found)
+        monkeypatch.setattr(image_sets, "find_model", lambda name, workspace: found)
 
     for wrong in (None, "no object", {"version": 99}):
         with_card(wrong)
@@ -230,7 +243,7 @@ def test_a_model_is_a_reference_where_its_card_says_how_its_images_look(
 
 
 def test_large_sets_are_described_by_some_of_their_images(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MEASURED_AT_MOST", 4)
+    monkeypatch.setattr(image_sets, "MEASURED_AT_MOST", 4)
     found, shown = measure_folder(reference, seed=1)
     assert found.images == 4 and len(shown) == 4
 

@@ -255,8 +255,8 @@ class Matching:
         if self.gain == 1 and self.keep == 1 and np.array_equal(sources, targets):
             return image
         reach = max(_SPREAD_FLOOR, _SPREAD_SDS * self.of.background_spread)
-        own = np.clip(border_levels(image), sources - reach, sources + reach)
-        levels = targets + (own - sources) * self.keep
+        own = np.clip(border_levels(image), np.maximum(sources - reach, 1), sources + reach)
+        levels = np.clip(targets + (own - sources) * self.keep, 0, 255)
         steps.append(f"background {np.mean(own):.0f} to {np.mean(levels):.0f}, contrast x {self.gain:.3f}")
         if self.density:
             table = np.clip(levels * (np.arange(256)[:, None] / own) ** self.gain, 0, 255)

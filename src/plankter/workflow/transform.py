@@ -10,23 +10,24 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from plankter._errors import Conflict, ImageError, ModelError, PlankterError, ReadError
+from plankter._errors import Conflict, ImageError, PlankterError, ReadError
 from plankter.publish.contact_sheets import before_after_sheet
 from plankter.publish.csv_files import escape_cell, write_csv
 from plankter.types import ImageArray
 from plankter.vignettes.augment import augmented_copy
-from plankter.vignettes.codec import DEFAULT_LIMITS, decode_image, encode_vignette, read_image
-from plankter.vignettes.match import CARD_KEY, ImageStatistics, Matching, measure_statistics, plan_matching
+from plankter.vignettes.codec import DEFAULT_LIMITS, decode_image, encode_vignette
+from plankter.vignettes.match import Matching
+from plankter.workflow.image_sets import SHOWN, find_reference, plan_facts, plan_for
 from plankter.workflow.predict import image_files
 from plankter.workflow.progress import Progress, silent
-from plankter.workflow.workspace import Workspace, find_model
+from plankter.workflow.workspace import Workspace
 
 log = logging.getLogger(__name__)
 MANIFEST, PREVIEW = "manifest.csv", "preview.png"
@@ -34,8 +35,6 @@ HEADER = (
     "source_file", "output_file", "class", "copy", "done", "seed", "source_width_px", "source_height_px",
     "output_width_px", "output_height_px", "source_sha256", "output_sha256",
 )  # fmt: skip
-MEASURED_AT_MOST = 2_000  # images describe a set; more change nothing
-SHOWN = 12
 _JPEG = (".jpg", ".jpeg")
 _JPEG_QUALITY = 95
 
@@ -94,25 +93,20 @@ def transform(
     files = image_files(images)
     root = images.parent if images.is_file() else images
     _check_out(out, root)
-    reference = _reference(like, workspace, out, seed, progress)
-    plan = _plan(files, reference, um_per_px, like_um_per_px, seed, progress)
+    if like is not None and Path(like).is_dir():
+        _check_out(out, Path(like))
+    reference = find_reference(like, workspace, seed=seed, progress=progress)
+    plan = plan_for(files, root, reference, um_per_px, like_um_per_px, seed=seed, progress=progress)
     jobs = _jobs(files, root, copies, balance, keep_jpeg, seed)
     failures: dict[str, str] = {}
     with _appearing(out) as partial:
-        shown = _spread([job.output for job in jobs if job.copy == 0] or [job.output for job in jobs], SHOWN)
-        pairs: list[tuple[ImageArray, ImageArray]] = []
-        rows = []
-        for number, (job, before, after, row) in enumerate(_written(jobs, partial, plan, seed, failures)):
-            rows.append(row)
-            if job.output in shown:
-                pairs.append((before, after))
-            progress("images", number + 1, len(jobs))
+        rows, pairs = _write_all(jobs, partial, plan, seed, failures, progress)
         if not rows:
-            name, reason = next(iter(failures.items()))
-            raise ReadError(f"none of {len(files)} images can be read; the first: {reason}", path=root / name)
+            reason = next(iter(failures.values()))
+            raise ReadError(f"none of {len(files)} images can be read; the first: {reason}", path=files[0])
         write_csv(partial / MANIFEST, HEADER, rows)
-        picture = encode_vignette(before_after_sheet(pairs, reference.shown) if pairs else np.zeros((1, 1), np.uint8))
-        (preview or partial / PREVIEW).write_bytes(picture)
+        picture = before_after_sheet(pairs, reference.shown) if pairs else np.zeros((1, 1), np.uint8)
+        (preview or partial / PREVIEW).write_bytes(encode_vignette(picture))
     for name, reason in failures.items():
         log.warning("%s: %s", name, reason)
     return {
@@ -120,7 +114,7 @@ def transform(
         "written": len(rows),
         "classes": dict(sorted(Counter(row[2] for row in rows).items())),
         "failures": [{"file": name, "reason": reason} for name, reason in failures.items()],
-        "matching": None if plan is None else _plan_facts(plan),
+        "matching": None if plan is None else plan_facts(plan),
         "seed": seed,
         "out": str(out),
         "manifest": str(out / MANIFEST),
@@ -147,100 +141,6 @@ def _check_out(out: Path, images: Path) -> None:
         raise Conflict("the output would lie within the images", path=out, hint="name a folder elsewhere")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise Conflict("expected a new or an empty folder", path=out, hint="name another, or remove it first")
-
-
-@dataclass(frozen=True)
-class _Reference:
-    statistics: ImageStatistics | None
-    shown: list[ImageArray]
-
-
-def _reference(like: str | None, workspace: Workspace | None, out: Path, seed: int, progress: Progress) -> _Reference:
-    """What the images are to look like: a folder of images, or what a model's card says of its training images."""
-    if like is None:
-        return _Reference(None, [])
-    folder = Path(like)
-    if folder.is_dir() and not (folder / "model.json").is_file():
-        _check_out(out, folder)
-        statistics, shown = measure_folder(folder, seed=seed, progress=progress)
-        return _Reference(statistics, shown)
-    model = find_model(like, workspace)
-    found = model.card.get(CARD_KEY)
-    if not isinstance(found, dict):
-        hint = "give a folder of its training images instead"
-        raise ModelError(f"the card of {model.name!r} does not say how its training images look", hint=hint)
-    try:
-        return _Reference(ImageStatistics.from_dict(found), [])
-    except ValueError as error:
-        raise ModelError(f"{CARD_KEY} in the card: {error}", path=model.folder / "model.json") from error
-
-
-def measure_folder(
-    folder: Path, *, um_per_px: float | None = None, seed: int = 0, progress: Progress = silent
-) -> tuple[ImageStatistics, list[ImageArray]]:
-    """How the images below a folder look, by at most `MEASURED_AT_MOST` of them; and a few of them to show.
-
-    Raises:
-        ReadError: no images, or none that can be read.
-    """
-    return _measured(image_files(folder), folder, um_per_px, seed, progress)
-
-
-def _measured(
-    files: Sequence[Path], where: Path, um_per_px: float | None, seed: int, progress: Progress
-) -> tuple[ImageStatistics, list[ImageArray]]:
-    chosen = list(files)
-    if len(chosen) > MEASURED_AT_MOST:
-        picked = np.random.default_rng(seed).choice(len(chosen), MEASURED_AT_MOST, replace=False)
-        chosen = [chosen[k] for k in sorted(picked)]
-    shown: list[ImageArray] = []
-    every = max(1, len(chosen) // SHOWN)
-
-    def readable() -> Iterator[ImageArray]:
-        for number, path in enumerate(chosen):
-            try:
-                image = read_image(path)
-            except ImageError:
-                continue  # named when it is its turn to be written
-            if number % every == 0 and len(shown) < SHOWN:
-                shown.append(image)
-            progress(f"measuring {where.name}", number + 1, len(chosen))
-            yield image
-
-    try:
-        return measure_statistics(readable(), um_per_px=um_per_px), shown
-    except ValueError as error:
-        raise ReadError(f"none of {len(files)} images can be read", path=where) from error
-
-
-def _plan(
-    files: Sequence[Path],
-    reference: _Reference,
-    um_per_px: float | None,
-    like_um_per_px: float | None,
-    seed: int,
-    progress: Progress,
-) -> Matching | None:
-    like = reference.statistics
-    if like is None:
-        return None
-    like = replace(like, um_per_px=like_um_per_px or like.um_per_px)
-    if (um_per_px is None) != (like.um_per_px is None) and (um_per_px or like_um_per_px):
-        raise PlankterError(
-            "the pixel size of one set alone resamples nothing",
-            hint="give those of the images and of the reference, or neither",
-        )
-    of, _ = _measured(files, files[0].parent, um_per_px, seed, progress)
-    try:
-        return plan_matching(of, like, um_per_px=um_per_px, like_um_per_px=like_um_per_px)
-    except ValueError as error:
-        raise PlankterError(str(error)) from error
-
-
-def _plan_facts(plan: Matching) -> dict[str, Any]:
-    names = ("scale_bars", "frames", "margin", "grey", "invert", "density", "gain", "keep", "zoom")
-    facts = {name: getattr(plan, name) for name in names}
-    return {**facts, "of": plan.of.to_dict(), "like": plan.like.to_dict()}
 
 
 def _jobs(
@@ -277,8 +177,35 @@ def _balanced(labels: Sequence[str], wanted: int, seed: int) -> list[int]:
     return counts
 
 
+def _shown(jobs: Sequence[_Job], matched: bool) -> set[str]:
+    """Outputs of the preview: images that were matched, copies that were varied, or some of both."""
+    originals, copies = ([job.output for job in jobs if bool(job.copy) == varied] for varied in (False, True))
+    if not copies or not matched:
+        return _spread(copies or originals, SHOWN)
+    return _spread(originals, SHOWN // 2) | _spread(copies, SHOWN // 2)
+
+
 def _spread(names: Sequence[str], n: int) -> set[str]:
     return {names[round(k)] for k in np.linspace(0, len(names) - 1, min(n, len(names)))}
+
+
+def _write_all(
+    jobs: Sequence[_Job],
+    folder: Path,
+    plan: Matching | None,
+    seed: int,
+    failures: dict[str, str],
+    progress: Progress,
+) -> tuple[list[tuple[str, ...]], list[tuple[ImageArray, ImageArray]]]:
+    """Writes every output; the rows of the manifest, and the images of the preview before and after."""
+    shown = _shown(jobs, plan is not None)
+    rows, pairs = [], []
+    for number, (job, before, after, row) in enumerate(_written(jobs, folder, plan, seed, failures)):
+        rows.append(row)
+        if job.output in shown:
+            pairs.append((before, after))
+        progress("images", number + 1, len(jobs))
+    return rows, pairs
 
 
 def _written(
@@ -344,6 +271,7 @@ def _appearing(out: Path) -> Iterator[Path]:
     Raises:
         PlankterError: the disk refuses. Conflict: something took the name meanwhile.
     """
+    out = out.resolve()
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
