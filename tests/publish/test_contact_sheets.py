@@ -123,7 +123,7 @@ def test_nice_lengths(longest: float, nice: float) -> None:
 def test_before_and_after_stand_above_each_other_at_one_scale() -> None:
     sheet = before_after_sheet([(plain(60, 60, 40), plain(30, 30, 90))] * 7, [plain(20, 20, 140)])
     assert sheet.ndim == 3 and (sheet[:, :, 0] == sheet[:, :, 2]).all()
-    for grey, count, side in ((40, 7, 120), (90, 7, 60), (140, 1, 40)):
+    for grey, count, side in ((40, 7, 150), (90, 7, 75), (140, 1, 80)):
         parts, _, stats, _ = cv2.connectedComponentsWithStats((sheet[:, :, 0] == grey).astype(np.uint8))
         found = [tuple(entry[2:4]) for entry in stats[1:parts] if entry[4] > 100]
         assert found == [(side, side)] * count, grey

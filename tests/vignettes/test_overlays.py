@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from plankter.vignettes.codec import decode_image, read_image
 from plankter.vignettes.overlays import (
+    Box,
     find_frame,
     find_scale_bar,
     margin_share,
@@ -117,10 +118,20 @@ def test_a_bar_within_a_frame_goes_too() -> None:
 def test_margins_are_cut_but_never_added() -> None:
     image = np.full((100, 200), 255, np.uint8)
     image[40:60, 50:90] = 30
-    assert particle_box(image) is not None and margin_share(image) == (50 + 40 + 110 + 40) / 4 / 40
+    assert particle_box(image) == Box(49, 39, 91, 61)  # a pixel more than the particle: means of 3 x 3
+    assert margin_share(image) == (49 + 39 + 109 + 39) / 4 / 42
     cut = trimmed(image, 0.1)
-    assert cut.shape == (28, 48) and (cut[4:24, 4:44] == 30).all()
+    assert cut.shape == (22 + 8, 42 + 8) and (cut[5:25, 5:45] == 30).all()
     assert trimmed(cut, 5.0).shape == cut.shape
+
+
+def test_pale_parts_of_a_noisy_particle_are_no_margin() -> None:
+    noise = np.random.default_rng(4).normal(0, 5, (80, 120))
+    image = np.clip(170 + noise, 0, 255)
+    image[30:50, 20:100] -= 12  # about twice the noise
+    image[35:45, 50:60] -= 60
+    box = particle_box(image.astype(np.uint8))
+    assert box is not None and box.left <= 22 and box.right >= 98
 
 
 def test_an_image_without_a_particle_keeps_its_size() -> None:

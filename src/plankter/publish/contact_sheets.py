@@ -26,6 +26,7 @@ _PAPER = 238
 _FOOT_PX = 34
 _FONT_PX = 16
 _CELL_PX = 150  # of a pair before and after
+_PAIR_ZOOM = 4.0
 _COLUMNS = 6
 _CAPTION_PX = 26
 
@@ -130,7 +131,7 @@ def before_after_sheet(
 
 def _pair(before: ImageArray, after: ImageArray) -> tuple[ImageArray, ImageArray]:
     """Both in colour and at the one scale that lets the larger fill its cell."""
-    zoom = min(_MAX_ZOOM, _CELL_PX / max(*before.shape[:2], *after.shape[:2]))
+    zoom = min(_PAIR_ZOOM, _CELL_PX / max(*before.shape[:2], *after.shape[:2]))
     return _in_colour(_resize(before, zoom)), _in_colour(_resize(after, zoom))
 
 
