@@ -19,6 +19,7 @@ from plankter.types import Model
 from plankter.vignettes.codec import read_image
 from plankter.vignettes.match import CARD_KEY, measure_statistics
 from plankter.workflow import image_sets
+from plankter.workflow import transform as transform_module
 from plankter.workflow.image_sets import measure_folder
 from plankter.workflow.transform import HEADER, transform
 
@@ -137,6 +138,16 @@ def test_unreadable_files_are_named_and_left_out(images: Path, reference: Path, 
     found = transform(images, tmp_path / "out", like=str(reference), copies=1)
     assert [f["file"] for f in found["failures"]] == ["Copepoda/broken.png", "Copepoda/text.jpg", "Detritus/cut.png"]
     assert all(f["reason"] for f in found["failures"]) and found["written"] == 14 and found["images"] == 10
+
+
+def test_channels_that_are_no_colour_are_left_out(
+    images: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = np.zeros((20, 20, 2), np.uint8)
+    decode = transform_module.decode_image
+    monkeypatch.setattr(transform_module, "decode_image", lambda data, path: two if "c1" in path else decode(data))
+    found = transform(images, tmp_path / "out", like=str(reference))
+    assert [f["file"] for f in found["failures"]] == ["Copepoda/c1.png"] and found["written"] == 6
 
 
 def test_nothing_readable_leaves_nothing_behind(tmp_path: Path) -> None:

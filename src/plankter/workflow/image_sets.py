@@ -79,7 +79,7 @@ def _measured(
     def readable() -> Iterator[ImageArray]:
         for number, path in enumerate(chosen):
             try:
-                image = read_image(path)
+                image = grey_or_colour(read_image(path), path=path)
             except ImageError:
                 continue  # named when it is its turn to be written
             if number % every == 0 and len(shown) < SHOWN:
@@ -91,6 +91,17 @@ def _measured(
         return measure_statistics(readable(), um_per_px=um_per_px), shown
     except ValueError as error:
         raise ReadError(f"none of {len(files)} images can be read", path=where) from error
+
+
+def grey_or_colour(image: ImageArray, *, path: Path | str) -> ImageArray:
+    """The image itself where it has one channel or three.
+
+    Raises:
+        ImageError: another number of channels, as a TIFF may have.
+    """
+    if image.ndim != 2 and image.shape[2] != 3:
+        raise ImageError(f"expected 1 or 3 channels, got {image.shape[2]}", path=path)
+    return image
 
 
 def plan_for(

@@ -24,7 +24,7 @@ from plankter.types import ImageArray
 from plankter.vignettes.augment import augmented_copy
 from plankter.vignettes.codec import DEFAULT_LIMITS, decode_image, encode_vignette
 from plankter.vignettes.match import Matching
-from plankter.workflow.image_sets import SHOWN, find_reference, plan_facts, plan_for
+from plankter.workflow.image_sets import SHOWN, find_reference, grey_or_colour, plan_facts, plan_for
 from plankter.workflow.predict import image_files
 from plankter.workflow.progress import Progress, silent
 from plankter.workflow.workspace import Workspace
@@ -219,7 +219,7 @@ def _written(
         if job.source != source:
             try:
                 data = _read(job.source)
-                before = decode_image(data, path=job.name)
+                before = grey_or_colour(decode_image(data, path=job.name), path=job.name)
                 matched, steps = plan.apply(before) if plan else (before, ())
             except ImageError as error:
                 failures[job.name] = error.message
