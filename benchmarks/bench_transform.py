@@ -1,6 +1,6 @@
 """Does matching another instrument's vignettes to those that a model knows help it?
 
-    python benchmarks/bench_transform.py DATA_FOLDER VLIZ_TRAIN_FOLDER VLIZ_VAL_FOLDER [--out FILE]
+    python benchmarks/bench_transform.py DATA_FOLDER VLIZ_TRAIN_FOLDER VLIZ_VAL_FOLDER [--part NAME] [--out FILE]
 
 DATA_FOLDER holds ``labelled/ecotaxa_ml_4class`` (ZooScan) and ``labelled/flowcam_pygsuia`` (another FlowCam); the other
 two are the unpacked training and validation images of the North Sea FlowCam, one folder a class. The statistics to be
@@ -372,19 +372,23 @@ def main() -> None:
     parser.add_argument("val", type=Path)
     parser.add_argument("--a-class", type=int, default=20, help="images a class that are degraded")
     parser.add_argument("--repeat", type=int, default=10, help="draws of the set that is balanced")
+    parser.add_argument("--part", action="append", help="one of the parts alone; may be given again")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     net = Network()
     names = sorted(p.name for p in args.train.iterdir() if p.is_dir())
     like = measure_statistics(load(args.train, names, 20)[0])
-    result = {
-        "like": like.to_dict(),
-        "zooscan": zooscan(net, args.data, args.train, args.val, like, SHARED),
-        "zooscan, loose groups": zooscan(net, args.data, args.train, args.val, like, LOOSE),
-        "other_flowcam": other_flowcam(net, args.data, like, args.val),
-        "degraded": degraded(net, args.val, like, args.a_class),
-        "balanced copies": balanced_copies(net, args.data / "labelled" / "ecotaxa_ml_4class", args.repeat),
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "zooscan": lambda: zooscan(net, args.data, args.train, args.val, like, SHARED),
+        "zooscan, loose groups": lambda: zooscan(net, args.data, args.train, args.val, like, LOOSE),
+        "other_flowcam": lambda: other_flowcam(net, args.data, like, args.val),
+        "degraded": lambda: degraded(net, args.val, like, args.a_class),
+        "balanced copies": lambda: balanced_copies(net, args.data / "labelled" / "ecotaxa_ml_4class", args.repeat),
     }
+    result: dict[str, Any] = {"like": like.to_dict()}
+    for name, part in parts.items():
+        if not args.part or name in args.part:
+            result[name] = part()
     text = json.dumps(result, indent=1)
     print(text)
     if args.out:
