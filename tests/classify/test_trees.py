@@ -35,7 +35,7 @@ def fitted(classifier: str, classes: int = 4) -> tuple[Forest, np.ndarray, np.nd
     pytest.importorskip("sklearn")
     x, m, y = data(classes=classes)
     inputs = fit_inputs(x, m, MEASURES, components=4)
-    trees, words = fit_trees.fit_trees(inputs.columns(x, m), y, classes, classifier=classifier, seed=1)
+    trees, words = fit_trees.fit_trees(inputs.columns(x, m), y, classes, classifier=classifier, seed=1, threads=1)
     assert words
     return Forest(inputs, trees), x, m, y
 
@@ -51,7 +51,10 @@ def test_the_same_probabilities_as_scikit_learn(kind: str, classes: int) -> None
     columns = np.where(np.isnan(other), 0, other).astype(np.float32)
     known = np.where(np.isnan(np.concatenate([x, m], axis=1)), 0, np.concatenate([x, m], axis=1)).astype(np.float32)
     if kind == "boosting":
-        oracle = ensemble.HistGradientBoostingClassifier(max_iter=20, random_state=0).fit(known, y)
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(1):
+            oracle = ensemble.HistGradientBoostingClassifier(max_iter=20, random_state=0).fit(known, y)
         sums = boosting_arrays(oracle, classes).sums(columns)
         exp = np.exp(sums - sums.max(axis=1, keepdims=True))
         found = exp / exp.sum(axis=1, keepdims=True)
@@ -69,8 +72,8 @@ def test_it_learns_and_an_absent_class_is_never_said(classifier: str) -> None:
     x, m, y = data()
     inputs = fit_inputs(x, m, MEASURES)
     columns = inputs.columns(x, m)
-    trees, _ = fit_trees.fit_trees(columns, np.where(y >= 2, y + 1, y), 5, classifier=classifier)
-    again, _ = fit_trees.fit_trees(columns, np.where(y >= 2, y + 1, y), 5, classifier=classifier)
+    trees, _ = fit_trees.fit_trees(columns, np.where(y >= 2, y + 1, y), 5, classifier=classifier, threads=1)
+    again, _ = fit_trees.fit_trees(columns, np.where(y >= 2, y + 1, y), 5, classifier=classifier, threads=1)
     np.testing.assert_array_equal(trees.threshold, again.threshold)
     scores = Forest(inputs, trees).scores(*data(400, seed=5)[:2])
     truth = data(400, seed=5)[2]
@@ -84,8 +87,8 @@ def test_weights_count() -> None:
     pytest.importorskip("sklearn")
     x, m, y = data()
     columns = fit_inputs(x, m, MEASURES).columns(x, m)
-    plain, _ = fit_trees.fit_trees(columns, y, 4)
-    heavy, _ = fit_trees.fit_trees(columns, y, 4, sample_weights=np.where(y == 3, 50.0, 1.0))
+    plain, _ = fit_trees.fit_trees(columns, y, 4, threads=1)
+    heavy, _ = fit_trees.fit_trees(columns, y, 4, sample_weights=np.where(y == 3, 50.0, 1.0), threads=1)
     assert heavy.sums(columns).argmax(axis=1).tolist().count(3) >= plain.sums(columns).argmax(axis=1).tolist().count(3)
     with pytest.raises(ValueError, match="two classes"):
         fit_trees.fit_trees(columns, np.zeros(len(y), np.int64), 4)

@@ -71,10 +71,14 @@ def fit_trees(
         ).fit(columns, labels, sample_weight=sample_weights)
         return forest_arrays(fitted, classes), f"random forest of {trees} trees, leaves of {leaf} images or more"
     if classifier == BOOSTING:
-        fitted = ensemble.HistGradientBoostingClassifier(
-            max_iter=BOOSTING_ROUNDS, learning_rate=0.08, max_leaf_nodes=15, min_samples_leaf=min(20, max(2, n // 50)),
-            l2_regularization=1.0, early_stopping=False, random_state=seed,
-        ).fit(columns, labels, sample_weight=sample_weights)  # fmt: skip
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(threads):
+            fitted = ensemble.HistGradientBoostingClassifier(
+                max_iter=BOOSTING_ROUNDS, learning_rate=0.08, max_leaf_nodes=15,
+                min_samples_leaf=min(20, max(2, n // 50)), l2_regularization=1.0, early_stopping=False,
+                random_state=seed,
+            ).fit(columns, labels, sample_weight=sample_weights)  # fmt: skip
         return boosting_arrays(fitted, classes), f"gradient boosting of {BOOSTING_ROUNDS} rounds, 15 leaves a tree"
     raise ValueError(f"expected {FOREST} or {BOOSTING}, got {classifier!r}")
 
