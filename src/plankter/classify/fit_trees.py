@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ MANY = 20_000  # images from which on trees are kept smaller, so that a model st
 BOOSTING_ROUNDS = 150
 
 
-def sklearn_ensemble() -> ModuleType:
+def sklearn_ensemble() -> Any:
     """scikit-learn's ensembles.
 
     Raises:
@@ -26,7 +25,7 @@ def sklearn_ensemble() -> ModuleType:
     except ImportError as error:
         hint = "pip install 'plankter[train]'; heads are fitted without it"
         raise ModelError("forests and boosting are fitted by scikit-learn, which is not installed", hint=hint) from error
-    return ensemble  # type: ignore[no-any-return]
+    return ensemble
 
 
 def fit_trees(

@@ -86,8 +86,8 @@ def gather(embeddings: npt.NDArray[np.floating], labels: npt.NDArray[np.int64], 
     centres = means.astype(np.float32)
     scatter = np.zeros((dim, dim))
     for start in range(0, n, BLOCK):
-        rows = slice(start, start + BLOCK)
-        away = embeddings[rows].astype(np.float32) - centres[labels[rows]]
+        part = slice(start, start + BLOCK)
+        away = embeddings[part].astype(np.float32) - centres[labels[part]]
         scatter += away.T @ away
     return Statistics(tuple(class_ids), counts, means, scatter)
 

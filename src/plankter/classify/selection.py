@@ -73,3 +73,32 @@ def resampled_rows(labels: npt.NDArray[np.int64], classes: int, seed: int) -> np
         whole, rest = divmod(share, len(rows))
         drawn.append(np.concatenate([np.tile(rows, whole), rng.permutation(rows)[:rest]]))
     return np.sort(np.concatenate(drawn)).astype(np.int64)
+
+
+BALANCES = ("auto", "none", "resample", "loss")
+EVEN_BELOW = 10.0  # largest class over the median one: up to this "auto" leaves the classes as they are
+
+
+def balance_for(labels: npt.NDArray[np.int64], classes: int, wanted: str) -> tuple[str, str]:
+    """How an imbalance of classes is met, and why.
+
+    Args:
+        labels: of the training images.
+        classes: how many there are.
+        wanted: one of `BALANCES`; "auto" weights the loss where the largest class has more than `EVEN_BELOW` times the
+            images of the median one.
+
+    Returns:
+        "none", "resample" or "loss", and the reason in words.
+
+    Raises:
+        ValueError: another word.
+    """
+    if wanted not in BALANCES:
+        raise ValueError(f"balance must be one of {', '.join(BALANCES)}, got {wanted!r}")
+    counts = np.bincount(labels, minlength=classes)
+    ratio = float(counts.max() / max(np.median(counts[counts > 0]), 1)) if len(labels) else 1.0
+    fact = f"the largest class has {ratio:.1f} times the images of the median one"
+    if wanted != "auto":
+        return wanted, f"as asked; {fact}"
+    return ("loss" if ratio > EVEN_BELOW else "none"), f"chosen, because {fact}"
