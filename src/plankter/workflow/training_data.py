@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from plankter._errors import NotFound, ReadError
 from plankter.classify.training_set import TrainingSet
-from plankter.taxa.classes import ClassList, match_class, shipped_class_list
+from plankter.taxa.classes import ClassList, match_class, match_name, shipped_class_list
 from plankter.types import Source, Taxon, Verdict
 from plankter.workflow.predict import IMAGE_SUFFIXES
 from plankter.workflow.progress import Progress, silent
@@ -93,9 +93,10 @@ def class_folders(root: Path, taxa: Sequence[Taxon], problems: Problems) -> dict
     classes: dict[Path, str] = {}
     for folder in folders:
         taxon = match_class(folder.name, taxa)
-        class_id = taxon.class_id if taxon else re.sub(r"\s+", "_", folder.name.strip()) or "unnamed"
+        class_id = taxon.class_id if taxon else match_name(folder.name, dict.fromkeys(classes.values()))
+        class_id = class_id or re.sub(r"\s+", "_", folder.name.strip()) or "unnamed"
         if class_id in classes.values():
-            problems.add("same_class", folder.name, "several folders mean one class of the class list; they were joined")
+            problems.add("same_class", folder.name, "several folders mean the same class; they were joined")
         classes[folder] = class_id
     return classes
 

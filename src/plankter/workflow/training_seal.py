@@ -31,6 +31,7 @@ FEWEST_FOR_THRESHOLDS = 200  # below, a threshold of a class would hang on a han
 FEWEST_OF_CLASS = 10
 TARGET_PRECISION = 0.9
 NOVEL_QUANTILE = 0.99
+UNCERTAIN = 0.05  # half the width of the 95 % interval of top-1 from which on it is mentioned
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,9 @@ def judge(fitted: Fitted, data: TrainingSet, split: Split) -> Judged:
     if len(rows) == 0:
         return Judged(calibration, thresholds, {"images": 0, "classes": 0}, [], [], tuple(warnings))
     found = evaluate_predictions(labels[rows], _scores(fitted.logits[rows], calibration), data.class_ids)
+    spread = 1.96 * math.sqrt((found.top1 * (1 - found.top1) + 1 / len(rows)) / len(rows))
+    if spread > UNCERTAIN:
+        warnings.append(f"judged by {len(rows)} images only: top-1 is known to about {100 * spread:.0f} points either way")
     metrics: dict[str, float | int | None] = {"images": found.images, "classes": found.classes}
     metrics |= {name: round(float(getattr(found, name)), 5) for name in METRICS}
     per_class = [
