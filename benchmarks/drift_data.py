@@ -63,7 +63,9 @@ def embed(files: Sequence[Path], backbone: OpenVinoBackbone, change: Change | No
     return np.concatenate(out)
 
 
-def _files(folder: Path, class_ids: Sequence[str], per_class: int, seed: int) -> tuple[list[Path], npt.NDArray[np.int64]]:
+def _files(
+    folder: Path, class_ids: Sequence[str], per_class: int, seed: int
+) -> tuple[list[Path], npt.NDArray[np.int64]]:
     matched, _ = folder_classes(folder, class_ids)
     rng = np.random.default_rng(seed)
     files: list[Path] = []

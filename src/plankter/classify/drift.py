@@ -66,6 +66,7 @@ class Comparison:
         by_class: class -> squared discrepancy of its own images, for classes with `LEAST_OF_CLASS` images.
         mix_distance, mix_p: share of the particles in another class than expected, 0..1, and its p-value.
         confidence_distance, confidence_p: largest gap between the cumulative scores, 0..1, and its p-value.
+        confidence_shift: mean score less that of the baseline under the same class mix.
         psi: population stability index of the scores.
     """
 
@@ -78,6 +79,7 @@ class Comparison:
     mix_p: float
     confidence_distance: float
     confidence_p: float
+    confidence_shift: float
     psi: float
 
 
@@ -145,13 +147,24 @@ def compare(
     here = np.bincount(baseline.classes, minlength=len(counts))
     weights = (counts / np.maximum(here, 1))[baseline.classes]
     shared = here[classes] > 0
-    distance, p, index = 0.0, 1.0, 0.0
+    distance, p, shift, index = 0.0, 1.0, 0.0, 0.0
     if shared.any():
         distance, p = confidence_test(baseline.sure, sure[shared], weights)
+        shift = float(sure[shared].mean() - np.average(baseline.sure, weights=weights))
         index = psi(baseline.sure, sure[shared], weights=weights)
     by_class = {c: value for c, value in within.by_class.items() if counts[c] >= LEAST_OF_CLASS}
     return Comparison(
-        len(embeddings), within.mmd2, within.p, within.compared, by_class, mix_distance, mix_p, distance, p, index
+        len(embeddings),
+        within.mmd2,
+        within.p,
+        within.compared,
+        by_class,
+        mix_distance,
+        mix_p,
+        distance,
+        p,
+        shift,
+        index,
     )
 
 

@@ -6,6 +6,7 @@ pooled images, so that it is neither 0 nor 1 everywhere; the discrepancy then li
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -98,8 +99,8 @@ def mmd_within_classes(
     order = np.argsort(classes, kind="stable")
     is_new = np.concatenate([np.zeros(len(a), bool), np.ones(len(b), bool)])[order]
     points = np.concatenate([reference[a], new[b]]).astype(np.float32)[order]
-    starts = np.searchsorted(classes[order], usable + [np.iinfo(np.int64).max])
-    blocks = [slice(int(s), int(e)) for s, e in zip(starts[:-1], starts[1:], strict=True)]
+    starts = np.searchsorted(classes[order], [*usable, np.iinfo(np.int64).max])
+    blocks = [slice(int(s), int(e)) for s, e in pairwise(starts)]
     sides = _permuted(is_new, blocks, permutations, rng)
     values, by_class = _statistic(_kernel(points, rng), sides, blocks)
     compared = float(np.isin(new_classes, usable).mean())
