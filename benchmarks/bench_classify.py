@@ -16,7 +16,8 @@ import numpy as np
 
 from plankter.vignettes.codec import decode_image
 from plankter.vignettes.letterbox import letterbox, size_inputs
-from plankter.workflow.classify import classify, load_backbone
+from plankter.workflow.classify import classify
+from plankter.workflow.engine import load_backbone
 from plankter.workflow.ingest import ingest
 from plankter.workflow.workspace import find_model, init_workspace, open_workspace
 

@@ -97,7 +97,9 @@ class Progress:
 
     def save(self, path: Path, **facts: object) -> None:
         parts = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimiser", "schedule")}
-        torch.save({**parts, "done": self.done, "step": self.step, "history": self.history, **facts}, path.with_suffix(".new"))
+        torch.save(
+            {**parts, "done": self.done, "step": self.step, "history": self.history, **facts}, path.with_suffix(".new")
+        )
         path.with_suffix(".new").replace(path)
 
 
@@ -162,7 +164,9 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True, help="ImageNet npz, or checkpoint.pt")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs-px", type=int, nargs="+", default=[56, 56, 56, 80, 80])
-    parser.add_argument("--cached-px", type=int, default=80, help="letterboxed once to this side; epochs reduce by area")
+    parser.add_argument(
+        "--cached-px", type=int, default=80, help="letterboxed once to this side; epochs reduce by area"
+    )
     parser.add_argument("--batch", type=int, default=192)
     parser.add_argument("--lr", type=float, default=2e-3)
     args = parser.parse_args()

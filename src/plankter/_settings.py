@@ -35,6 +35,11 @@ SETTINGS = (
     Setting("workspace.archive", "archive", "Folder of the archive; a relative path starts at the workspace."),
     Setting("classify.model", "flowcam", "Model that `plankter classify` uses where --model is not given."),
     Setting("classify.precision", "auto", "auto, f32 or bf16; auto takes bf16 where the processor computes in it."),
+    Setting(
+        "classify.class_mix",
+        "training",
+        "Class mix expected: training, balanced, validated (the workspace's labels), or a CSV file (class, share).",
+    ),
     Setting("compute.threads", 0, "Worker threads; 0 takes all cores."),
     Setting("limits.max_zip_gb", 64, "Largest unpacked size of a zip that is read, in GB."),
 )

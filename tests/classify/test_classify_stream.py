@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
+from plankter.classify.decide import REASONS, Reason, Thresholds, taxonomy_of
 from plankter.classify.head import Head
+from plankter.classify.predictor import Predictor
 from plankter.classify.stream import DEFAULT_BATCH, classify_stream
 
 PX = 16
@@ -39,12 +41,16 @@ class MeanGrey:
         return np.concatenate((vignettes.mean((1, 2))[:, None] / 255, sizes), 1).astype(np.float32)
 
 
-def head() -> Head:
+def plain(scorer: Head) -> Predictor:
+    return Predictor(scorer, taxonomy_of([f"c{i}" for i in range(scorer.classes)], {}), Thresholds())
+
+
+def head() -> Predictor:
     """Class c is best for a mean grey of c / 3: logits -(x - c/3)^2 up to a constant."""
     centres = np.arange(LEVELS) / (LEVELS - 1)
     weight = np.zeros((4, LEVELS))
     weight[0] = 2 * centres * 50
-    return Head(weight, -(centres**2) * 50)
+    return plain(Head(weight, -(centres**2) * 50))
 
 
 def encoded(level: int, width: int = 20, height: int = 10, ending: str = ".png") -> bytes:
@@ -198,7 +204,7 @@ def test_an_error_while_reading_comes_out() -> None:
 
 def test_a_head_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="the head takes 3 numbers, the backbone gives 4"):
-        classify_stream([], 0, MeanGrey(), Head(np.zeros((3, 2)), np.zeros(2)), input_px=PX)
+        classify_stream([], 0, MeanGrey(), plain(Head(np.zeros((3, 2)), np.zeros(2))), input_px=PX)
 
 
 def test_warning_filters_of_the_process_stay_as_they_were() -> None:
@@ -209,3 +215,37 @@ def test_warning_filters_of_the_process_stay_as_they_were() -> None:
     finally:
         sys.setswitchinterval(interval)
     assert list(warnings.filters) == before
+
+
+def test_decisions_come_with_the_predictions() -> None:
+    certain = Predictor(head().scorer, taxonomy_of(["c0", "c1", "c2", "c3"], {}), Thresholds({"c2": 1.01}))
+    items, levels = run_of(40)
+    result = classify_stream(items, 40, MeanGrey(), certain, input_px=PX, threads=2)
+    np.testing.assert_array_equal(result.outcome, np.where(levels == 2, -1, levels))
+    said = [REASONS[r] for r in result.reason]
+    assert said == [Reason.UNCERTAIN if level == 2 else Reason.HIGHEST for level in levels]
+
+
+def test_a_head_is_given_what_it_takes_beside_the_embedding() -> None:
+    """Class 1 where the extra number is above 0, whatever the image shows."""
+
+    class Follows:
+        dim, classes = 4, 2
+
+        def scores(self, embeddings: np.ndarray, extra: np.ndarray | None = None) -> np.ndarray:
+            assert extra is not None
+            one = (extra[:, 0] > 0).astype(np.float32)
+            return np.stack((1 - one, one), 1)
+
+    items = [(key, encoded(1)) for key in range(70)]
+    items[5] = (5, b"x")
+    seen: list[bool] = []
+
+    def extra(keys: list[int], images: list[np.ndarray | None]) -> np.ndarray:
+        seen.extend(image is None for image in images)
+        return np.array([[key % 2] for key in keys], np.float64)
+
+    predictor = Predictor(Follows(), taxonomy_of(["c0", "c1"], {}), Thresholds())
+    result = classify_stream(items, 70, MeanGrey(), predictor, input_px=PX, threads=1, extra=extra)
+    np.testing.assert_array_equal(result.best[:, 0], result.index % 2)
+    assert seen.count(True) == 1 and 5 in result.failures

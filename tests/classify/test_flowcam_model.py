@@ -10,6 +10,7 @@ import pytest
 from plankter.classify.evaluate import evaluate_predictions, folder_classes
 from plankter.classify.head import load_head
 from plankter.classify.models import built_in_models, load_model
+from plankter.classify.predictor import load_predictor
 from plankter.classify.stream import StreamResult, classify_stream
 from plankter.features.backbones import OpenVinoBackbone
 from plankter.taxa.classes import shipped_class_list
@@ -33,9 +34,8 @@ def demo(shared_data: Path, model: Model) -> tuple[list[bytes], np.ndarray]:
 
 def predict(model: Model, data: list[bytes], precision: str, threads: int = 2, k: int = 5) -> StreamResult:
     backbone = OpenVinoBackbone(model.folder / "backbone.onnx", precision=precision, threads=threads)
-    head = load_head(model.folder)
     return classify_stream(
-        enumerate(data), len(data), backbone, head, input_px=model.input_px, k=k, threads=threads
+        enumerate(data), len(data), backbone, load_predictor(model), input_px=model.input_px, k=k, threads=threads
     )  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def test_the_same_numbers_whatever_the_threads(model: Model, demo: tuple[list[by
 def test_kept_embeddings_give_the_same_classes(model: Model, demo: tuple[list[bytes], np.ndarray]) -> None:
     result = predict(model, demo[0], "f32")
     assert result.embeddings is not None
-    best, scores = load_head(model.folder).top(result.embeddings)
+    best, scores, *_ = load_predictor(model).predict(result.embeddings)
     np.testing.assert_allclose(scores[:, 0], result.scores[:, 0], atol=5e-3)
     clear = result.scores[:, 0] - result.scores[:, 1] > 0.02
     np.testing.assert_array_equal(best[clear, 0], result.best[clear, 0])

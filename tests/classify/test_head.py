@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from plankter._errors import ModelError
+from plankter.classify.calibrate import Calibration
+from plankter.classify.context import ContextEncoder
 from plankter.classify.head import Head, load_head, save_head
+from plankter.classify.models import write_model_json
 
 
 def test_scores_of_two_classes_by_hand() -> None:
@@ -45,16 +48,6 @@ def test_blocks_add_up_to_the_whole_product(n: int, dim: int, classes: int) -> N
 def test_huge_logits_stay_finite() -> None:
     scores = Head([[1000.0, -1000.0, 0.0]], [0, 0, 0]).scores(np.array([[6.0]], np.float32))
     np.testing.assert_array_equal(scores, [[1, 0, 0]])
-
-
-def test_top_is_best_first_and_ties_go_to_the_earlier_class() -> None:
-    head = Head(np.eye(4), np.zeros(4))
-    best, scores = head.top(np.array([[0, 3, 1, 3], [2, 2, 2, 2]], np.float32), k=3)
-    np.testing.assert_array_equal(best, [[1, 3, 2], [0, 1, 2]])
-    assert best.dtype == np.int16 and scores.dtype == np.float32 and scores.shape == (2, 3)
-    assert (np.diff(scores, axis=1) <= 0).all()
-    np.testing.assert_allclose(scores[1], 0.25)
-    assert head.top(np.zeros((1, 4), np.float32), k=9)[0].shape == (1, 4)
 
 
 @pytest.mark.parametrize(
@@ -135,3 +128,42 @@ def test_missing_damaged_and_incomplete_heads(tmp_path: Path) -> None:
     np.savez(folder / "head.npz", weight=np.zeros((3, 2)))
     with pytest.raises(ModelError, match="expected arrays 'weight' and 'bias'"):
         load_head(folder)
+
+
+def test_context_joins_the_embedding() -> None:
+    context = ContextEncoder(["depth"], [10.0], [5.0])
+    head = Head([[1.0, 0.0], [0.0, 2.0], [0.0, -1.0]], [0.0, 0.0], context=context)
+    assert head.dim == 1
+    # known: (15 - 10) / 5 = 1 and the flag 1; missing: 0 and 0
+    np.testing.assert_allclose(head.logits(np.array([[3.0]]), np.array([[15.0]])), [[3.0, 2.0 - 1.0]])
+    np.testing.assert_allclose(head.logits(np.array([[3.0]]), np.array([[np.nan]])), [[3.0, 0.0]])
+    np.testing.assert_allclose(head.logits(np.array([[3.0]])), [[3.0, 0.0]])
+
+
+def test_a_bias_from_calibration_moves_the_classes() -> None:
+    plain = Head([[1.0, 1.0]], [0.0, 0.0], 2.0)
+    moved = Head([[1.0, 1.0]], [0.0, 0.0], 2.0, class_bias=[0.0, 2.0])
+    np.testing.assert_allclose(moved.logits(np.ones((1, 1))) - plain.logits(np.ones((1, 1))), [[0.0, 1.0]])
+
+
+@pytest.mark.parametrize("layer", [False, True])
+def test_a_head_with_context_comes_back_from_its_file(tmp_path: Path, layer: bool) -> None:
+    rng = np.random.default_rng(4)
+    parts = (rng.normal(size=(4, 3)), rng.normal(size=3)) if layer else (None, None)
+    context = ContextEncoder(["depth", "month_sin"], [10.0, 0.0], [5.0, 1.0], *parts)
+    weight = rng.normal(size=(6 + context.dim, 2)).astype(np.float16)
+    (tmp_path / "backbone.onnx").write_bytes(b"")
+    save_head(tmp_path / "head.npz", weight, np.zeros(2), context)
+    write_model_json(
+        tmp_path, name="m", backbone_name="b", dim=6, input_px=80, class_ids=("a", "b"), class_counts=(1, 1),
+        temperature=1.0, card={}, inputs={"context": context.columns},
+        calibration=Calibration(1.7, (0.5, -0.5), 9, "test"),
+    )  # fmt: skip
+    kept, made = load_head(tmp_path), Head(weight, [0.0, 0.0], 1.7, context=context, class_bias=[0.5, -0.5])
+    x, values = rng.normal(size=(5, 6)), np.array([[1.0, np.nan]] * 5)
+    np.testing.assert_allclose(kept.scores(x, values), made.scores(x, values), rtol=1e-5)
+
+
+def test_a_weight_too_large_for_its_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="does not fit float16"):
+        save_head(tmp_path / "head.npz", np.array([[1e6]]), np.zeros(1))

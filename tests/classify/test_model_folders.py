@@ -81,7 +81,7 @@ def test_changed_and_missing_files_are_refused(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({"format_version": 2}, "format 2 is newer than this plankter knows"),
+        ({"format_version": 3}, "format 3 is newer than this plankter knows"),
         ({"format_version": None}, "format_version must be a whole number"),
         ({"format_version": True}, "format_version must be a whole number"),
         ({"preprocessing": "letterbox-2"}, "fitted on preprocessing 'letterbox-2'"),

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from plankter._errors import ModelError
+from plankter.classify.calibrate import Calibration
+from plankter.classify.decide import Thresholds
 from plankter.types import Model
 from plankter.vignettes.letterbox import LETTERBOX_VERSION
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: linear heads with a temperature only; read as before
 MODEL_JSON, BACKBONE_FILE, HEAD_FILE, CARD_FILE = "model.json", "backbone.onnx", "head.npz", "CARD.md"
+REFERENCE_FILE = "reference.npz"
+HEAD_KINDS = ("linear", "trees")
 BACKBONE_KINDS = ("openvino", "onnx")
 MAX_JSON_BYTES = 4_000_000
 MAX_CLASSES = 32_767  # positions are kept as int16
@@ -45,9 +51,10 @@ def model_id_of(folder: Path) -> str:
     Only the files a model consists of count: what an operating system leaves in a folder does not change the model.
 
     Raises:
-        ModelError: a file is missing (the card may be).
+        ModelError: a file is missing (the card and the reference may be).
     """
-    names = [MODEL_JSON, BACKBONE_FILE, HEAD_FILE] + ([CARD_FILE] if (folder / CARD_FILE).is_file() else [])
+    optional = [name for name in (CARD_FILE, REFERENCE_FILE) if (folder / name).is_file()]
+    names = [MODEL_JSON, BACKBONE_FILE, HEAD_FILE, *optional]
     digest = hashlib.sha256()
     for name in sorted(names):
         digest.update(f"{name}\0{file_sha256(folder / name)}\n".encode())
@@ -106,7 +113,10 @@ def load_model(folder: Path) -> Model:
     path = folder / MODEL_JSON
     backbone = _field(facts, "backbone", dict, path)
     head = _field(facts, "head", dict, path)
-    for part, expected in ((backbone, BACKBONE_FILE), (head, HEAD_FILE)):
+    parts = [(backbone, BACKBONE_FILE), (head, HEAD_FILE)]
+    if "reference" in facts or (folder / REFERENCE_FILE).exists():
+        parts.append((_field(facts, "reference", dict, path), REFERENCE_FILE))
+    for part, expected in parts:
         if part.get("file") != expected:
             raise ModelError(f"expected the file {expected!r}, got {part.get('file')!r}", path=path)
         noted, found = part.get("sha256"), file_sha256(folder / expected)
@@ -118,6 +128,8 @@ def load_model(folder: Path) -> Model:
     kind = _field(backbone, "kind", str, path)
     if kind not in BACKBONE_KINDS:
         raise ModelError(f"backbone kind {kind!r} is not known; expected one of {BACKBONE_KINDS}", path=path)
+    if head.get("kind", "linear") not in HEAD_KINDS:
+        raise ModelError(f"head kind {head.get('kind')!r} is not known; expected one of {HEAD_KINDS}", path=path)
     preprocessing = _field(facts, "preprocessing", str, path)
     if preprocessing != LETTERBOX_VERSION:
         raise ModelError(
@@ -150,14 +162,24 @@ def write_model_json(
     class_ids: tuple[str, ...],
     class_counts: tuple[int, ...],
     temperature: float,
-    card: dict[str, Any],
+    card: Mapping[str, Any],
     kind: str = "openvino",
+    head_kind: str = "linear",
+    inputs: Mapping[str, Sequence[str]] | None = None,
+    calibration: Calibration | None = None,
+    thresholds: Thresholds | None = None,
+    threshold_target: str | None = None,
 ) -> None:
-    """Seals a model's folder that already holds ``backbone.onnx`` and ``head.npz``; written last.
+    """Seals a model's folder that already holds ``backbone.onnx``, ``head.npz`` and, if any, ``reference.npz``; written
+    last.
 
     Args:
         class_counts: training images of each class, in the order of ``class_ids``.
-        temperature: scores are softmax(logits / temperature).
+        temperature: scores are softmax(logits / temperature); a ``calibration`` takes its place.
+        head_kind: one of `HEAD_KINDS`.
+        inputs: what the head takes beside the embedding: names of "measures" and of "context" columns.
+        thresholds: from where on something is said.
+        threshold_target: what they were fitted for, in words.
         card: facts for people: data, metrics, licence, ...
 
     Raises:
@@ -173,13 +195,50 @@ def write_model_json(
             "name": backbone_name, "file": BACKBONE_FILE, "sha256": file_sha256(folder / BACKBONE_FILE), "kind": kind,
             "dim": dim, "input_px": input_px,
         },
-        "head": {"file": HEAD_FILE, "sha256": file_sha256(folder / HEAD_FILE)},
+        "head": {"file": HEAD_FILE, "sha256": file_sha256(folder / HEAD_FILE), "kind": head_kind},
         "preprocessing": LETTERBOX_VERSION,
-        "temperature": temperature,
+        "temperature": calibration.temperature if calibration else temperature,
+        **_optional_parts(folder, inputs, calibration, thresholds, threshold_target),
         "class_ids": list(class_ids),
         "training_class_counts": dict(zip(class_ids, class_counts, strict=True)),
-        "card": card,
+        "card": dict(card),
     }  # fmt: skip
     partial = folder / f"{MODEL_JSON}.partial"
     partial.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     partial.replace(folder / MODEL_JSON)
+
+
+def _optional_parts(
+    folder: Path,
+    inputs: Mapping[str, Sequence[str]] | None,
+    calibration: Calibration | None,
+    thresholds: Thresholds | None,
+    target: str | None,
+) -> dict[str, Any]:
+    parts: dict[str, Any] = {}
+    if inputs:
+        parts["inputs"] = {name: list(columns) for name, columns in inputs.items()}
+    if calibration is not None:
+        parts["calibration"] = asdict(calibration)
+    if thresholds is not None:
+        parts["thresholds"] = {**asdict(thresholds), "target": target}
+    if (folder / REFERENCE_FILE).is_file():
+        parts["reference"] = {"file": REFERENCE_FILE, "sha256": file_sha256(folder / REFERENCE_FILE)}
+    return parts
+
+
+def thresholds_of(facts: Mapping[str, Any], path: Path) -> Thresholds:
+    """The thresholds in ``model.json``; a model without any says the class of the highest score, always.
+
+    Raises:
+        ModelError: not of the form that `write_model_json` writes.
+    """
+    kept = facts.get("thresholds")
+    if kept is None:
+        return Thresholds()
+    try:
+        by_class = {str(c): float(t) for c, t in kept["by_class"].items()}
+        distance = None if kept["distance"] is None else float(kept["distance"])
+        return Thresholds(by_class, float(kept["group"]), distance)
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise ModelError(f"'thresholds' cannot be read: {error!r}", path=path) from error

@@ -7,7 +7,7 @@ cores keep all of them busy, and neither decoding nor the network waits for the 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -20,13 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 from plankter._errors import ImageError
-from plankter.classify.head import Head
+from plankter.classify.predictor import Predicted, Predictor
 from plankter.vignettes.codec import decode_image
-from plankter.vignettes.letterbox import letterbox, size_inputs
+from plankter.vignettes.letterbox import UInt8Array, letterbox, size_inputs
 
 DEFAULT_BATCH = 32
 BATCHES_AHEAD = 2  # for each worker: one in work, one waiting
 StreamProgress = Callable[[int, int | None], None]
+ExtraInputs = Callable[[list[int], Sequence[UInt8Array | None]], npt.NDArray[np.floating]]
 
 
 class StreamBackbone(Protocol):
@@ -49,6 +50,7 @@ class StreamResult:
         index: int64 (n,) keys of the items.
         best: int16 (n, k) positions of the best classes, best first.
         scores: float32 (n, k).
+        outcome, said, reason: (n,) what is said of each, as in `Predicted`.
         embeddings: float16 (n, dim), None where they were not kept.
         failures: key -> why its vignette could not be used.
     """
@@ -56,6 +58,9 @@ class StreamResult:
     index: npt.NDArray[np.int64]
     best: npt.NDArray[np.int16]
     scores: npt.NDArray[np.float32]
+    outcome: npt.NDArray[np.int16]
+    said: npt.NDArray[np.float32]
+    reason: npt.NDArray[np.int8]
     embeddings: npt.NDArray[np.float16] | None
     failures: dict[int, str]
 
@@ -66,8 +71,7 @@ class _Done:
 
     keys: list[int]
     good: npt.NDArray[np.bool_]
-    best: npt.NDArray[np.int16]
-    scores: npt.NDArray[np.float32]
+    predicted: Predicted
     embeddings: npt.NDArray[np.float16] | None
     failures: dict[int, str]
 
@@ -80,6 +84,8 @@ class _Collector:
         self.index = np.empty(total, np.int64)
         self.best = np.empty((total, k), np.int16)
         self.scores = np.empty((total, k), np.float32)
+        self.outcome, self.said = np.empty(total, np.int16), np.empty(total, np.float32)
+        self.reason = np.empty(total, np.int8)
         self.embeddings = None if dim is None else np.empty((total, dim), np.float16)
         self.failures: dict[int, str] = {}
 
@@ -89,14 +95,15 @@ class _Collector:
             self._grow(max(stop, len(self.index) * 3 // 2 + 1024))
         rows = slice(self.count, stop)
         self.index[rows] = np.array(done.keys, np.int64)[done.good]
-        self.best[rows], self.scores[rows] = done.best[done.good], done.scores[done.good]
+        for name, values in done.predicted._asdict().items():
+            getattr(self, name)[rows] = values[done.good]
         if self.embeddings is not None and done.embeddings is not None:
             self.embeddings[rows] = done.embeddings[done.good]
         self.failures |= done.failures
         self.count = stop
 
     def _grow(self, rows: int) -> None:
-        for name in ("index", "best", "scores", "embeddings"):
+        for name in ("index", *Predicted._fields, "embeddings"):
             old = getattr(self, name)
             if old is not None:
                 new = np.empty((rows, *old.shape[1:]), old.dtype)
@@ -106,15 +113,19 @@ class _Collector:
     def result(self) -> StreamResult:
         n = self.count
         kept = None if self.embeddings is None else self.embeddings[:n]
-        return StreamResult(self.index[:n], self.best[:n], self.scores[:n], kept, self.failures)
+        columns = {name: getattr(self, name)[:n] for name in Predicted._fields}
+        return StreamResult(index=self.index[:n], **columns, embeddings=kept, failures=self.failures)
 
 
 class _Worker:
     """One batch of encoded vignettes through all steps; safe to call from several threads."""
 
-    def __init__(self, backbone: StreamBackbone, head: Head, input_px: int, k: int, keep_embeddings: bool) -> None:
-        self.backbone, self.head, self.input_px, self.k = backbone, head, input_px, k
-        self.keep_embeddings = keep_embeddings
+    def __init__(
+        self, backbone: StreamBackbone, predictor: Predictor, input_px: int, k: int, keep_embeddings: bool,
+        extra: ExtraInputs | None,
+    ) -> None:  # fmt: skip
+        self.backbone, self.predictor, self.input_px, self.k = backbone, predictor, input_px, k
+        self.keep_embeddings, self.extra = keep_embeddings, extra
         thread_safe = bool(getattr(backbone, "thread_safe", False))
         self.turn: AbstractContextManager[object] = nullcontext() if thread_safe else Lock()
 
@@ -125,9 +136,10 @@ class _Worker:
         widths, heights = np.full(n, np.nan), np.full(n, np.nan)
         failures: dict[int, str] = {}
         good = np.ones(n, bool)
+        images: list[UInt8Array | None] = [None] * n
         for row, (key, data) in enumerate(items):
             try:
-                image = decode_image(data, grey=True)
+                image = images[row] = decode_image(data, grey=True)
                 pixels[row] = letterbox(image, self.input_px)
                 heights[row], widths[row] = image.shape
             except (ImageError, ValueError) as error:
@@ -138,9 +150,11 @@ class _Worker:
         for row in np.flatnonzero(good & ~np.isfinite(embeddings).all(axis=1)).tolist():
             failures[items[row][0]], good[row] = "the network gave no finite numbers", False
         embeddings[~good] = 0
-        best, scores = self.head.top(embeddings, self.k)
+        keys = [key for key, _ in items]
+        extra = None if self.extra is None else self.extra(keys, images)
+        predicted = self.predictor.predict(embeddings, self.k, extra)
         kept = embeddings.astype(np.float16) if self.keep_embeddings else None
-        return _Done([key for key, _ in items], good, best, scores, kept, failures)
+        return _Done(keys, good, predicted, kept, failures)
 
 
 def _batches(items: Iterable[tuple[int, bytes]], size: int) -> Iterator[list[tuple[int, bytes]]]:
@@ -153,12 +167,13 @@ def classify_stream(
     items: Iterable[tuple[int, bytes]],
     total: int | None,
     backbone: StreamBackbone,
-    head: Head,
+    predictor: Predictor,
     *,
     input_px: int,
     k: int = 5,
     threads: int | None = None,
     keep_embeddings: bool = True,
+    extra: ExtraInputs | None = None,
     progress: StreamProgress | None = None,
 ) -> StreamResult:
     """Predicts encoded vignettes; what cannot be decoded becomes a failure and stops nothing.
@@ -167,22 +182,24 @@ def classify_stream(
         items: key and encoded image each, read by this thread only and no faster than they are worked off.
         total: how many there will be, None where unknown: the results' arrays are made for so many.
         backbone: pixels -> embeddings.
-        head: embeddings -> scores.
+        predictor: embeddings -> scores and decisions.
         input_px: side that the backbone takes.
         k: classes kept for each vignette; fewer where the head knows fewer.
         threads: workers; None takes one a core.
         keep_embeddings: False saves their memory (2 bytes a number).
+        extra: for a head that takes more than embeddings: keys and decoded images (None where that failed) of one
+            batch -> float (n, columns); called by the workers.
         progress: called by this thread after each batch with the items done so far and ``total``; what it raises
             stops the work and comes out here.
 
     Raises:
-        ValueError: head and backbone do not fit.
+        ValueError: predictor and backbone do not fit.
     """
-    if head.dim != backbone.dim:
-        raise ValueError(f"the head takes {head.dim} numbers, the backbone gives {backbone.dim}")
-    k = min(k, head.classes)
+    if predictor.dim != backbone.dim:
+        raise ValueError(f"the head takes {predictor.dim} numbers, the backbone gives {backbone.dim}")
+    k = min(k, predictor.classes)
     workers = max(1, threads or cpu_count() or 1)
-    work = _Worker(backbone, head, input_px, k, keep_embeddings)
+    work = _Worker(backbone, predictor, input_px, k, keep_embeddings, extra)
     collected = _Collector(total or 0, k, backbone.dim if keep_embeddings else None)
     done = 0
     running: deque[Future[_Done]] = deque()

@@ -13,6 +13,12 @@ from plankter.cli.output import HERE, AsJson, WorkspaceDir, emit, progress_bars,
 
 Images = Annotated[Path, typer.Option("--images", help="Folder of images.")]
 ModelName = Annotated[str, typer.Option("--model", help="Name, id or folder of a model.")]
+ClassMix = Annotated[
+    str | None,
+    typer.Option(
+        "--class-mix", help="Class mix expected: training, balanced, validated, or a CSV file (class, share)."
+    ),
+]
 
 
 @app.command()
@@ -20,6 +26,7 @@ def predict(
     images: Images,
     out: Annotated[Path, typer.Option("--out", help="CSV or Parquet, by the ending.")],
     model: ModelName = "flowcam",
+    class_mix: ClassMix = None,
     workspace: WorkspaceDir = HERE,
     as_json: AsJson = False,
 ) -> None:
@@ -28,7 +35,7 @@ def predict(
     from plankter.workflow.workspace import maybe_workspace
 
     with reporting(as_json), maybe_workspace(workspace) as opened, progress_bars() as progress:
-        found = run(images, out, model=model, workspace=opened, progress=progress)
+        found = run(images, out, model=model, workspace=opened, class_mix=class_mix, progress=progress)
         emit(found, as_json, _predict_text)
 
 
@@ -43,6 +50,7 @@ def _predict_text(found: dict[str, Any]) -> Iterator[str]:
 def evaluate(
     images: Images,
     model: ModelName = "flowcam",
+    class_mix: ClassMix = None,
     workspace: WorkspaceDir = HERE,
     as_json: AsJson = False,
 ) -> None:
@@ -51,7 +59,7 @@ def evaluate(
     from plankter.workflow.workspace import maybe_workspace
 
     with reporting(as_json), maybe_workspace(workspace) as opened, progress_bars() as progress:
-        found = run(images, model=model, workspace=opened, progress=progress)
+        found = run(images, model=model, workspace=opened, class_mix=class_mix, progress=progress)
         emit(found, as_json, _evaluate_text)
 
 

@@ -8,22 +8,19 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from plankter._errors import NotFound
-from plankter.classify.head import Head, load_head
-from plankter.classify.stream import StreamResult, classify_stream
-from plankter.features.backbones import OpenVinoBackbone
+from plankter.classify.context import encode_columns
+from plankter.classify.stream import StreamResult
 from plankter.store.base import RunRecord
-from plankter.types import Model, Predictions
+from plankter.types import Predictions
+from plankter.workflow.engine import Engine, load_engine
 from plankter.workflow.progress import Progress, silent
 from plankter.workflow.workspace import Workspace, find_model, keep_model
 
 log = logging.getLogger(__name__)
-
-
-def load_backbone(model: Model, *, precision: str = "auto", threads: int | None = None) -> OpenVinoBackbone:
-    """The network of a model, ready to embed."""
-    return OpenVinoBackbone(model.folder / "backbone.onnx", precision=precision, threads=threads)
+CONTEXT_OF_SAMPLE = ("latitude_deg", "longitude_deg", "depth_min_m", "depth_max_m")
 
 
 def select_runs(workspace: Workspace, names: Sequence[str]) -> list[RunRecord]:
@@ -56,11 +53,10 @@ def classify(
     started = time.monotonic()
     records = select_runs(workspace, runs)
     chosen = keep_model(workspace, find_model(model or str(workspace.settings["classify.model"]), workspace))
-    backbone = load_backbone(chosen, precision=str(workspace.settings["classify.precision"]), threads=workspace.threads)
-    head = load_head(chosen.folder)
+    engine = load_engine(chosen, workspace)
     done = []
     for record in records:
-        result = _classify_run(workspace, record, chosen, backbone, head, progress)
+        result = _classify_run(workspace, record, engine, progress)
         log.info("%s: %d particles predicted", record.run.name, len(result.index))
         done.append(
             {
@@ -71,26 +67,24 @@ def classify(
             }
         )
     seconds = round(time.monotonic() - started, 3)
-    return {"model_id": chosen.model_id, "precision": backbone.precision, "runs": done, "seconds": seconds}
+    return {"model_id": chosen.model_id, "precision": engine.backbone.precision, "runs": done, "seconds": seconds}
 
 
-def _classify_run(
-    workspace: Workspace, record: RunRecord, model: Model, backbone: OpenVinoBackbone, head: Head, progress: Progress
-) -> StreamResult:
-    run_id = record.run.run_id
+def _classify_run(workspace: Workspace, record: RunRecord, engine: Engine, progress: Progress) -> StreamResult:
+    run_id, model = record.run.run_id, engine.model
     archived = workspace.archive.open(run_id)
     indices, _, _ = archived.vignette_index()
 
     def items() -> Iterator[tuple[int, bytes]]:
         yield from archived.read_vignettes(indices)
 
-    result = classify_stream(
-        items(), len(indices), backbone, head,
-        input_px=model.input_px, threads=workspace.threads,
+    result = engine.run(
+        items(), len(indices),
+        context=_context(workspace, record, engine.context), um_per_px=record.run.um_per_px,
         progress=lambda count, total: progress(record.run.name, count, total),
     )  # fmt: skip
     predictions = Predictions(
-        model.model_id, run_id, backbone.precision, result.index, model.class_ids, result.best, result.scores
+        model.model_id, run_id, engine.backbone.precision, result.index, model.class_ids, result.best, result.scores
     )
     if result.embeddings is not None:
         embeddings = result.embeddings
@@ -101,6 +95,17 @@ def _classify_run(
     archived.put_predictions(predictions)
     workspace.catalogue.put_predictions(predictions)
     return result
+
+
+def _context(workspace: Workspace, record: RunRecord, columns: Sequence[str]) -> npt.NDArray[np.float64] | None:
+    """What is known of a run's sample, as one row in the order of ``columns``; None where nothing is asked for."""
+    if not columns:
+        return None
+    sample = workspace.catalogue.sample(record.run.sample_id)
+    known = {name: getattr(sample, name) for name in CONTEXT_OF_SAMPLE} | dict(sample.environment)
+    known["sampled_at"] = sample.sampled_at or record.run.started_at
+    names, values = encode_columns([known], ["sampled_at", *(c for c in columns if not c.startswith("month_"))])
+    return np.array([[values[0, names.index(c)] if c in names else np.nan for c in columns]])
 
 
 def status(workspace: Workspace) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,10 @@ import numpy as np
 
 from plankter._errors import PlankterError, ReadError
 from plankter.classify.evaluate import evaluate_predictions, folder_classes
-from plankter.classify.head import load_head
-from plankter.classify.stream import StreamResult, classify_stream
+from plankter.classify.stream import StreamResult
 from plankter.publish.predictions import check_predictions_path, write_predictions
 from plankter.taxa.classes import shipped_class_list
-from plankter.types import Model
-from plankter.workflow.classify import load_backbone
+from plankter.workflow.engine import Engine, load_engine, read_files
 from plankter.workflow.progress import Progress, silent
 from plankter.workflow.workspace import Workspace, find_model
 
@@ -45,31 +43,20 @@ def image_files(folder: Path) -> list[Path]:
     return files
 
 
-def _read(files: Sequence[Path], failures: dict[int, str]) -> Iterator[tuple[int, bytes]]:
-    for number, path in enumerate(files):
-        try:
-            yield number, path.read_bytes()
-        except OSError as error:
-            failures[number] = f"cannot be read: {error.strerror}"
-
-
 def _run(
-    files: Sequence[Path], model: Model, k: int, precision: str, progress: Progress
-) -> tuple[StreamResult, dict[int, str], str, float]:
-    backbone = load_backbone(model, precision=precision, threads=os.cpu_count())
-    head = load_head(model.folder)
+    engine: Engine, files: Sequence[Path], k: int, progress: Progress
+) -> tuple[StreamResult, dict[int, str], float]:
     started = time.monotonic()
     unread: dict[int, str] = {}
-    result = classify_stream(
-        _read(files, unread), len(files), backbone, head, input_px=model.input_px, k=k,
-        threads=os.cpu_count(), keep_embeddings=False,
+    result = engine.run(
+        read_files(files, unread), len(files), k=k, keep_embeddings=False,
         progress=lambda done, total: progress("images", done, total),
     )  # fmt: skip
     seconds = time.monotonic() - started
     failures = {**unread, **result.failures}
     for number, reason in sorted(failures.items()):
         log.warning("%s: %s", files[number], reason)
-    return result, failures, backbone.precision, seconds
+    return result, failures, seconds
 
 
 def predict(
@@ -79,6 +66,7 @@ def predict(
     model: str = "flowcam",
     workspace: Workspace | None = None,
     precision: str = "auto",
+    class_mix: str | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """The five best classes of every image below ``images``, written to ``out`` (CSV or Parquet by its ending).
@@ -92,11 +80,17 @@ def predict(
     check_predictions_path(out)
     chosen = find_model(model, workspace)
     files = image_files(images)
-    result, failures, used, seconds = _run(files, chosen, 5, precision, progress)
+    engine = load_engine(chosen, workspace, precision=precision, class_mix=class_mix)
+    result, failures, seconds = _run(engine, files, 5, progress)
     k = result.best.shape[1]
     best = np.full((len(files), 5), -1, np.int16)
     scores = np.full((len(files), 5), np.nan, np.float32)
     best[result.index, :k], scores[result.index, :k] = result.best, result.scores
+    words = [("", "")] * len(files)
+    for number, outcome, reason in zip(
+        result.index.tolist(), result.outcome.tolist(), result.reason.tolist(), strict=True
+    ):
+        words[number] = engine.predictor.words(outcome, reason)
     taxa = {taxon.class_id: taxon for taxon in (workspace.catalogue.taxa() if workspace else shipped_class_list())}
     write_predictions(
         out,
@@ -106,13 +100,13 @@ def predict(
         {c: taxa[c].aphia_id if c in taxa else None for c in chosen.class_ids},
         best,
         scores,
-        [chosen.class_ids[row[0]] if row[0] >= 0 else "" for row in best],
-        ["highest score" if row[0] >= 0 else "" for row in best],
+        [decision for decision, _ in words],
+        [reason for _, reason in words],
         [failures.get(number) for number in range(len(files))],
     )
     return {
         "model_id": chosen.model_id,
-        "precision": used,
+        "precision": engine.backbone.precision,
         "files": len(files),
         "predicted": len(result.index),
         "failures": len(failures),
@@ -128,6 +122,7 @@ def evaluate(
     model: str = "flowcam",
     workspace: Workspace | None = None,
     precision: str = "auto",
+    class_mix: str | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """How often the model is right on a folder that holds one folder a class.
@@ -156,7 +151,8 @@ def evaluate(
     if not files:
         hint = f"the model knows {', '.join(chosen.class_ids[:3])}, ..."
         raise ReadError("no folder with images is named as a class of the model", path=images, hint=hint)
-    result, failures, used, seconds = _run(files, chosen, len(chosen.class_ids), precision, progress)
+    engine = load_engine(chosen, workspace, precision=precision, class_mix=class_mix)
+    result, failures, seconds = _run(engine, files, len(chosen.class_ids), progress)
     scores = np.zeros(result.scores.shape, np.float32)
     np.put_along_axis(scores, result.best.astype(np.int64), result.scores, axis=1)
     found_metrics = evaluate_predictions(np.array(truth)[result.index], scores, chosen.class_ids)
@@ -165,7 +161,7 @@ def evaluate(
     )  # fmt: skip
     return {
         "model_id": chosen.model_id,
-        "precision": used,
+        "precision": engine.backbone.precision,
         "images": len(result.index),
         "classes": len(set(truth)),
         "unknown_folders": sorted(unknown),
