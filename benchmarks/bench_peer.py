@@ -28,7 +28,7 @@ import numpy as np
 
 from plankter.vignettes.codec import read_image
 from plankter.vignettes.letterbox import letterbox, size_inputs
-from plankter.workflow.classify import load_backbone
+from plankter.workflow.engine import load_backbone
 from plankter.workflow.predict import image_files, predict
 from plankter.workflow.workspace import find_model
 
