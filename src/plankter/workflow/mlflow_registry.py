@@ -273,7 +273,9 @@ def log_training(folder: Path, *, name: str | None = None) -> str | None:
             server.client.set_terminated(run_id)
             return run_id
     except (PlankterError, OSError, ValueError) as error:
-        log.warning("the training was not logged to MLflow, its folder holds everything: %s", without_account(str(error)))
+        log.warning(
+            "the training was not logged to MLflow, its folder holds everything: %s", without_account(str(error))
+        )
         return None
 
 

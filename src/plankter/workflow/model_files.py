@@ -113,7 +113,7 @@ def unpacked_model(file: Path, scratch: Path | None = None) -> Iterator[Model]:
         ReadError: no zip, damaged, or one that claims more than is allowed.
     """
     manifest = _manifest(file)
-    limits = ZipLimits(len(FILE_LIMITS) + 1, sum(FILE_LIMITS.values()), 20.0)
+    limits = ZipLimits(len(FILE_LIMITS) + 1, sum(FILE_LIMITS.values()), max_ratio=20.0, ratio_from_bytes=10_000_000)
     with tempfile.TemporaryDirectory(prefix=".incoming-", dir=scratch) as folder:
         for path in extract_zip(file, Path(folder), limits):
             if path.name == MANIFEST:
@@ -156,14 +156,16 @@ def _manifest(file: Path) -> dict[str, Any]:
             names = [info.filename for info in infos]
             _check_members(infos, file)
             with archive.open(MANIFEST) as member:
-                facts = json.loads(member.read(MAX_JSON_BYTES).decode("utf-8"))
+                text = member.read(MAX_JSON_BYTES)
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
         hint = "expected a file that `plankter models export` wrote"
         raise ModelError(f"no model file: {error}", path=file, hint=hint) from error
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{MANIFEST}: expected JSON: {error}", path=file) from error
     except OSError as error:
         raise ModelError(f"cannot be read: {error.strerror or error}", path=file) from error
+    try:
+        facts = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{MANIFEST}: expected JSON: {error}", path=file) from error
     version = facts.get("package_version") if isinstance(facts, dict) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise ModelError(f"{MANIFEST}: package_version must be a whole number from 1, got {version!r}", path=file)
