@@ -56,10 +56,10 @@ def measure_ours(folder: Path, model_name: str, repeat: int, precision: str) -> 
     backbone = load_backbone(model, precision=precision)
     backbone.embed(pixels, sizes)
     found: dict[str, list[Timing]] = {"bare": [], "load": [], "predict": []}
+    out = folder.parent / "predictions.csv"
     for _ in range(repeat):
         found["bare"].append(timed(lambda: backbone.embed(pixels, sizes)))
         found["load"].append(timed(lambda: load_backbone(model, precision=precision)))
-        out = folder.parent / "predictions.csv"
         found["predict"].append(timed(lambda: predict(folder, out, model=model_name, precision=precision)))
     return found, backbone.precision
 

@@ -69,6 +69,7 @@ def connect() -> Iterator[Server]:
     if uri is None:
         raise PlankterError("no MLflow server is named", hint="set MLFLOW_TRACKING_URI")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would report each use to its makers
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output is the command's own
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # 7 by default: minutes where a server is down
     try:
         from mlflow import MlflowClient
@@ -139,7 +140,7 @@ def _new_version(client: Any, name: str, run_id: str, model: Model) -> str:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     tags = {ID_TAG: model.model_id}
-    made = client.create_model_version(name, source=f"runs:/{run_id}/{ARTIFACTS}", run_id=run_id, tags=tags)
+    made = client.create_model_version(name, source=f"runs:/{run_id}/{ARTIFACTS}", run_id=run_id, tags=tags, await_creation_for=0)
     return str(made.version)
 
 
