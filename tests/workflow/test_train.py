@@ -74,7 +74,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def trained(folder: Path, tiny: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("out")
-    return train(TrainConfig(name="shapes", seed=3, model=tiny), folder=folder, table=folder.parent / "groups.csv", out=out)
+    return train(
+        TrainConfig(name="shapes", seed=3, model=tiny), folder=folder, table=folder.parent / "groups.csv", out=out
+    )
 
 
 def test_a_head_is_right_and_everything_odd_is_reported(trained: dict[str, Any]) -> None:
@@ -209,7 +211,11 @@ def test_a_killed_training_goes_on_where_it_was(
 
 
 def test_an_estimate_trains_nothing(folder: Path, tiny: str, tmp_path: Path) -> None:
-    for config in (TrainConfig(model=tiny), TrainConfig(head="logistic", model=tiny), TrainConfig(mode="classical", model=tiny)):
+    for config in (
+        TrainConfig(model=tiny),
+        TrainConfig(head="logistic", model=tiny),
+        TrainConfig(mode="classical", model=tiny),
+    ):
         if config.mode == "classical":
             pytest.importorskip("sklearn")
         found = train(config, folder=folder, out=tmp_path / "o", estimate_only=True)
@@ -225,7 +231,9 @@ def test_from_a_workspaces_labels(folder: Path, tiny: str, tmp_path: Path) -> No
     init_workspace(tmp_path / "w")
     with open_workspace(tmp_path / "w") as workspace:
         for seed in (1, 2, 3):
-            source = simulate_flowcam_run(tmp_path / f"r{seed}", name=f"r{seed}", particles=40, seed=seed, classified=True)
+            source = simulate_flowcam_run(
+                tmp_path / f"r{seed}", name=f"r{seed}", particles=40, seed=seed, classified=True
+            )
             ingest(workspace, [source.folder])
         with pytest.raises(NotFound, match="--imported"):
             train(TrainConfig(model=tiny), workspace=workspace)
@@ -236,7 +244,8 @@ def test_from_a_workspaces_labels(folder: Path, tiny: str, tmp_path: Path) -> No
         at = datetime(2026, 1, 1, tzinfo=UTC)
         record = workspace.catalogue.runs()[0]
         facts = [
-            Annotation(record.run.run_id, i, SHAPES[i % 2], Verdict.CORRECTED, "me", at, Source.PERSON) for i in range(20)
+            Annotation(record.run.run_id, i, SHAPES[i % 2], Verdict.CORRECTED, "me", at, Source.PERSON)
+            for i in range(20)
         ]
         workspace.catalogue.annotate(facts)
         mine = train(TrainConfig(model=tiny), workspace=workspace)

@@ -24,7 +24,9 @@ def sklearn_ensemble() -> Any:
         from sklearn import ensemble
     except ImportError as error:
         hint = "pip install 'plankter[train]'; heads are fitted without it"
-        raise ModelError("forests and boosting are fitted by scikit-learn, which is not installed", hint=hint) from error
+        raise ModelError(
+            "forests and boosting are fitted by scikit-learn, which is not installed", hint=hint
+        ) from error
     return ensemble
 
 
@@ -130,7 +132,9 @@ class _Builder:
     def trees(self, baseline: npt.NDArray[np.float64], kind: str) -> Trees:
         joined = {name: np.concatenate(values) for name, values in self.parts.items()}
         start = np.concatenate(([0], np.cumsum(joined.pop("length")))).astype(np.int32)
-        return Trees(np.array(self.roots, np.int32), **joined, start=start, baseline=baseline.astype(np.float32), kind=kind)
+        return Trees(
+            np.array(self.roots, np.int32), **joined, start=start, baseline=baseline.astype(np.float32), kind=kind
+        )
 
 
 def forest_arrays(fitted: Any, classes: int) -> Trees:

@@ -21,6 +21,9 @@ _VIGNETTE_OPTIONS = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_
 if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # OpenCV 4.12 and later
     _VIGNETTE_OPTIONS += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB]
 _PNG = b"\x89PNG\r\n\x1a\n"
+_SOF = (0xC0, 0xC1, 0xC2)  # frames of the three common processes: baseline, extended, progressive
+_SEGMENTS = range(0xC0, 0xFF)  # markers that a length follows, where one may stand before the frame
+_BARE = frozenset((*range(0xD0, 0xDA), 0xC8))  # restarts, start, end, scan, reserved: no header looks like this
 FORMATS = ("TIFF", "PNG", "JPEG", "BMP")
 WARNING_FILTERS = RLock()  # they belong to the whole process: two threads at once would leave them changed for good
 
@@ -44,6 +47,8 @@ def image_header(data: bytes, *, path: Path | str | None = None) -> tuple[str, i
     """
     if data[:8] == _PNG and data[12:16] == b"IHDR" and len(data) >= 33:  # most images here: no need to ask Pillow
         return "PNG", int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    if (size := _jpeg_size(data)) is not None:
+        return "JPEG", *size
     try:
         with WARNING_FILTERS, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the size is judged by our own limit, not by Pillow's warning
@@ -55,6 +60,23 @@ def image_header(data: bytes, *, path: Path | str | None = None) -> tuple[str, i
         raise ImageError(f"expected a {', '.join(FORMATS)} image, it is none", path=path) from error
     except (OSError, ValueError, SyntaxError) as error:
         raise ImageError(f"expected a {', '.join(FORMATS)} image: {error}", path=path) from error
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height of a plain JPEG, as its decoder finds them: in the first frame header; None where in doubt."""
+    if data[:3] != b"\xff\xd8\xff":
+        return None
+    at, end = 2, len(data)
+    while at + 9 <= end and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker in _SOF:
+            height, width = int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
+            return (width, height) if width and height and data[at + 4] == 8 else None
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker not in _SEGMENTS or marker in _BARE or length < 2:
+            return None
+        at += 2 + length
+    return None
 
 
 def _complete(kind: str, data: bytes) -> bool:

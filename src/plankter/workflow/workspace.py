@@ -89,12 +89,18 @@ def open_workspace(folder: Path) -> Iterator[Workspace]:
 
 
 def find_model(name: str, workspace: Workspace | None = None) -> Model:
-    """A model by built-in name, by name or id in the workspace, or by the path of its folder.
+    """A model by built-in name, by name or id in the workspace, by the path of its folder, or by its address in the MLflow
+    registry (``models:/name/version``, ``models:/name@alias``), which brings it here.
 
     Raises:
         NotFound: none of these; the message lists the names there are.
         ModelError: found but not loadable.
+        PlankterError: the registry cannot be asked.
     """
+    if name.startswith("models:/"):
+        from plankter.workflow.models import fetch_model
+
+        return fetch_model(name, workspace)
     built_in = built_in_models()
     if name in built_in:
         return load_model(built_in[name])
