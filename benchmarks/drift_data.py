@@ -30,6 +30,14 @@ def _blurred(image: ImageArray) -> ImageArray:
     return np.asarray(cv2.GaussianBlur(image, (0, 0), 1.5), np.uint8)
 
 
+def _very_blurred(image: ImageArray) -> ImageArray:
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), 4.0), np.uint8)
+
+
+def _very_flat(image: ImageArray) -> ImageArray:
+    return np.asarray(np.clip(0.2 * (image.astype(np.float32) - 200) + 200, 0, 255), np.uint8)
+
+
 def _flat(image: ImageArray) -> ImageArray:
     """Contrast down to 60 % around the middle of a bright background."""
     return np.asarray(np.clip(0.6 * (image.astype(np.float32) - 200) + 200, 0, 255), np.uint8)
@@ -46,9 +54,14 @@ def _zoomed(image: ImageArray) -> ImageArray:
 
 
 CHANGES: dict[str, Change] = {
-    "inverted": _inverted, "blurred (1.5 px)": _blurred, "contrast 60 %": _flat, "light -10 %": _darker,
+    "inverted": _inverted,
+    "blurred, 4 px": _very_blurred,
+    "contrast 20 %": _very_flat,
+    "blurred, 1.5 px": _blurred,
+    "contrast 60 %": _flat,
+    "light -10 %": _darker,
     "zoom 1.5": _zoomed,
-}  # fmt: skip
+}
 
 
 def embed(files: Sequence[Path], backbone: OpenVinoBackbone, change: Change | None = None) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -166,8 +166,8 @@ def _accuracy(report: DriftReport) -> Any:
     )  # fmt: skip
 
 
-def _sheets(runs: Sequence[DriftRow]) -> list[Mapping[str, Any]]:
-    found = []
+def _sheets(runs: Sequence[DriftRow]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
     for position, run in enumerate(runs, 1):
         sheet = contact_sheet(run.vignettes, run.um_per_px, n=SHEET_VIGNETTES)
         if sheet is not None:

@@ -18,7 +18,15 @@ import numpy.typing as npt
 
 from plankter._errors import ModelError, NotFound
 from plankter.classify.drift import (
-    ALPHA, IMAGE_TOLERANCE, Baseline, Comparison, Finding, Verdict, baseline_of, compare, separate,
+    ALPHA,
+    IMAGE_TOLERANCE,
+    Baseline,
+    Comparison,
+    Finding,
+    Verdict,
+    baseline_of,
+    compare,
+    separate,
 )  # fmt: skip
 from plankter.classify.drift_series import Chart, Month, accuracy_by_month, control_chart
 from plankter.classify.models import read_model_json
