@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from plankter._errors import Conflict, ModelError, NotFound, PlankterError, SettingsError
-from plankter.classify.lda import combine, fit_lda, gather, load_statistics
 from plankter.classify.head import save_head
+from plankter.classify.lda import combine, fit_lda, gather, load_statistics
 from plankter.classify.models import load_model, read_model_json, write_model_json
 from plankter.classify.novelty import load_reference
 from plankter.types import Annotation, Source, Verdict

@@ -90,7 +90,8 @@ def _map(figure: Figure, axes: Axes, vignette: ImageArray, fall: npt.NDArray[np.
     axes.set_axis_off()
     shown.set_alpha(None) if not strength.any() else None
     bar = figure.colorbar(shown, ax=axes, shrink=0.9)
-    bar.solids.set_alpha(1)
+    if bar.solids is not None:
+        bar.solids.set_alpha(1)
     bar.set_label("fall of the score when covered\n(below 0: it rises)", fontsize=9)
     bar.ax.tick_params(labelsize=8)
 
