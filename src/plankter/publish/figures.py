@@ -83,7 +83,7 @@ def class_counts_svg(
         x_label: what is counted.
     """
     ranked = sorted(((n, name) for name, n in counts.items() if n > 0), key=lambda pair: (-pair[0], pair[1]))
-    bars = [(_printable(name), n) for n, name in ranked[:top]]
+    bars = [(printable(name), n) for n, name in ranked[:top]]
     rest = ranked[top:]
     if rest:
         bars.append((f"{len(rest)} other classes", sum(n for n, _ in rest)))
@@ -127,7 +127,7 @@ def score_histogram_svg(scores: npt.ArrayLike, *, description: str) -> str:
     return draw_svg("scores", plot, (7.2, 2.6), description)
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     text = _UNPRINTABLE.sub(" ", name).strip() or "?"
     return text if len(text) <= _MAX_NAME else f"{text[: _MAX_NAME - 1]}…"
 
