@@ -30,7 +30,7 @@ from plankter.workflow.models import fetch_model, list_models, register_model
 from plankter.workflow.workspace import find_model, init_workspace, open_workspace
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own
-NETWORK = bytes.fromhex("0808" "3a06" "12046d61696e")  # an ONNX model whose graph has a name and nothing else
+NETWORK = bytes.fromhex("08083a0612046d61696e")  # an ONNX model whose graph has a name and nothing else
 
 
 @pytest.fixture

@@ -140,7 +140,9 @@ def _new_version(client: Any, name: str, run_id: str, model: Model) -> str:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     tags = {ID_TAG: model.model_id}
-    made = client.create_model_version(name, source=f"runs:/{run_id}/{ARTIFACTS}", run_id=run_id, tags=tags, await_creation_for=0)
+    made = client.create_model_version(
+        name, source=f"runs:/{run_id}/{ARTIFACTS}", run_id=run_id, tags=tags, await_creation_for=0
+    )
     return str(made.version)
 
 
