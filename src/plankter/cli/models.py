@@ -1,4 +1,4 @@
-"""Commands on models and their surroundings: predict, evaluate, models, taxa, plugins."""
+"""Commands on models and their surroundings: predict, models, taxa, plugins."""
 
 from __future__ import annotations
 
@@ -44,33 +44,6 @@ def _predict_text(found: dict[str, Any]) -> Iterator[str]:
         f"{found['predicted']} of {found['files']} images predicted, {found['failures']} failures, "
         f"{found['images_per_s']:.0f} images/s, written to {found['out']}"
     )
-
-
-@app.command()
-def evaluate(
-    images: Images,
-    model: ModelName = "flowcam",
-    class_mix: ClassMix = None,
-    workspace: WorkspaceDir = HERE,
-    as_json: AsJson = False,
-) -> None:
-    """Say how often a model is right on a folder that holds one folder a class."""
-    from plankter.workflow.predict import evaluate as run
-    from plankter.workflow.workspace import maybe_workspace
-
-    with reporting(as_json), maybe_workspace(workspace) as opened, progress_bars() as progress:
-        found = run(images, model=model, workspace=opened, class_mix=class_mix, progress=progress)
-        emit(found, as_json, _evaluate_text)
-
-
-def _evaluate_text(found: dict[str, Any]) -> Iterator[str]:
-    yield f"{found['images']} images of {found['classes']} classes, {found['failures']} failures"
-    for name in ("top1", "top3", "top5", "macro_f1", "weighted_f1", "balanced_accuracy"):
-        yield f"  {name:<18}{100 * found[name]:6.2f} %"
-    for name in ("log_loss", "ece", "images_per_s"):
-        yield f"  {name:<18}{found[name]:8.3f}"
-    if found["unknown_folders"]:
-        yield f"  left out, no class of the model: {', '.join(found['unknown_folders'])}"
 
 
 @app.command()

@@ -102,6 +102,9 @@ class OpenVinoBackbone:
         try:
             compiled = self._compile(core, onnx_path)
             requests = [compiled.create_infer_request() for _ in range(self.threads)]
+            # the binding fills a table at the first look at a tensor's data; two threads doing so at once wait for each
+            # other for ever: one for the interpreter, which the other holds, the other for the table
+            _ = requests[0].get_tensor("vignettes").data
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             first = (str(error).strip().splitlines() or ["unknown reason"])[-1]
             raise ModelError(f"OpenVINO cannot load the network: {first}", path=onnx_path) from error

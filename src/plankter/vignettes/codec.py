@@ -56,7 +56,9 @@ def image_header(data: bytes, *, path: Path | str | None = None) -> tuple[str, i
                 return str(image.format), image.width, image.height
     except Image.DecompressionBombError as error:
         raise ImageError(f"the image is over the limit of pixels: {error}", path=path) from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except UnidentifiedImageError as error:  # whose words hold an address in memory: other words each time
+        raise ImageError(f"expected a {', '.join(FORMATS)} image, it is none", path=path) from error
+    except (OSError, ValueError, SyntaxError) as error:
         raise ImageError(f"expected a {', '.join(FORMATS)} image: {error}", path=path) from error
 
 
@@ -84,6 +86,29 @@ def _complete(kind: str, data: bytes) -> bool:
     return kind != "PNG" or b"IEND" in data[-64:]
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image that parts are cut from; a collage of which a quarter is wanted is never copied as a whole.
+
+    Attributes:
+        height: px.
+        width: px.
+    """
+
+    height: int
+    width: int
+    _pixels: ImageArray | Image.Image
+
+    def cut(self, x: int, y: int, width: int, height: int) -> ImageArray:
+        """A copy of a box within the image: uint8 (h, w) or (h, w, 3) in BGR order."""
+        if isinstance(self._pixels, np.ndarray):
+            return self._pixels[y : y + height, x : x + width].copy()
+        part = self._pixels.crop((x, y, x + width, y + height))
+        if part.mode == "L":
+            return np.frombuffer(part.tobytes(), np.uint8).reshape(height, width)
+        return np.frombuffer(part.tobytes("raw", "BGR"), np.uint8).reshape(height, width, 3)
+
+
 def decode_image(
     data: bytes, *, path: Path | str | None = None, limits: Limits = DEFAULT_LIMITS, grey: bool = False
 ) -> ImageArray:
@@ -101,6 +126,17 @@ def decode_image(
     Raises:
         ImageError: not an image, too large, truncated or damaged.
     """
+    found = _decoded(data, path, limits, grey=grey)
+    if isinstance(found, np.ndarray):
+        return found
+    pixels = np.asarray(found)
+    if pixels.ndim == 2:
+        return np.ascontiguousarray(pixels)
+    return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY if grey else cv2.COLOR_RGB2BGR)  # type: ignore[return-value]
+
+
+def _decoded(data: bytes, path: Path | str | None, limits: Limits, *, grey: bool) -> ImageArray | Image.Image:
+    """Pixels as they will be used or, of a plain TIFF, as Pillow has them."""
     if len(data) > limits.max_bytes:
         raise ImageError(f"file of {len(data):,} bytes is over the limit of {limits.max_bytes:,}", path=path)
     kind, width, height = image_header(data, path=path)
@@ -108,11 +144,12 @@ def decode_image(
         raise ImageError(f"image of {width} x {height} px is over the limit of {limits.max_pixels:,} pixels", path=path)
     if not _complete(kind, data):
         raise ImageError(f"the {kind} is truncated: its end mark is missing", path=path)
+    plain = _plain_tiff(data, path) if kind == "TIFF" else None
+    if plain is not None:
+        return plain
     flag = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_UNCHANGED
     try:
-        image: Any = _plain_tiff(data, grey=grey, path=path) if kind == "TIFF" else None
-        if image is None:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+        image: Any = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except cv2.error as error:
         raise ImageError(f"the {kind} of {width} x {height} px cannot be decoded: {error.err}", path=path) from error
     if image is None:
@@ -128,8 +165,8 @@ def decode_image(
     return np.ascontiguousarray(image)
 
 
-def _plain_tiff(data: bytes, *, grey: bool, path: Path | str | None) -> ImageArray | None:
-    """Pixels of a grey or RGB TIFF of 8 bits, None for other kinds.
+def _plain_tiff(data: bytes, path: Path | str | None) -> Image.Image | None:
+    """A grey or RGB TIFF of 8 bits, None for other kinds.
 
     OpenCV passes over errors of the LZW decoder and returns whatever the strip held before; Pillow stops at them.
     """
@@ -139,12 +176,10 @@ def _plain_tiff(data: bytes, *, grey: bool, path: Path | str | None) -> ImageArr
             with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
                 if image.mode not in ("L", "RGB"):
                     return None
-                pixels = np.asarray(image)
+                image.load()
+                return image
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"the TIFF is damaged: {error}", path=path) from error
-    if pixels.ndim == 2:
-        return np.ascontiguousarray(pixels)
-    return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY if grey else cv2.COLOR_RGB2BGR)  # type: ignore[return-value]
 
 
 def read_image(path: Path, *, limits: Limits = DEFAULT_LIMITS, grey: bool = False) -> ImageArray:
@@ -153,14 +188,33 @@ def read_image(path: Path, *, limits: Limits = DEFAULT_LIMITS, grey: bool = Fals
     Raises:
         ImageError: missing, unreadable, too large, truncated or damaged.
     """
+    return decode_image(_bytes_of(path, limits), path=path, limits=limits, grey=grey)
+
+
+def read_picture(path: Path, *, limits: Limits = DEFAULT_LIMITS, grey: bool = False) -> Picture:
+    """What `read_image` reads, to be cut into parts.
+
+    Raises:
+        ImageError: missing, unreadable, too large, truncated or damaged.
+    """
+    data = _bytes_of(path, limits)
+    found = _decoded(data, path, limits, grey=grey)
+    if not isinstance(found, np.ndarray):
+        if found.mode == "L" or not grey:
+            return Picture(found.height, found.width, found)
+        found = cv2.cvtColor(np.asarray(found), cv2.COLOR_RGB2GRAY)  # type: ignore[assignment]
+    assert isinstance(found, np.ndarray)
+    return Picture(found.shape[0], found.shape[1], found)
+
+
+def _bytes_of(path: Path, limits: Limits) -> bytes:
     try:
         size = path.stat().st_size
         if size > limits.max_bytes:
             raise ImageError(f"file of {size:,} bytes is over the limit of {limits.max_bytes:,}", path=path)
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror}", path=path) from error
-    return decode_image(data, path=path, limits=limits, grey=grey)
 
 
 def encode_vignette(image: ImageArray) -> bytes:

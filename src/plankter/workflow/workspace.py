@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,17 +19,20 @@ from plankter.store.journal import Journal
 from plankter.store.locate import open_catalogue
 from plankter.taxa.classes import shipped_class_list
 from plankter.types import Model
+from plankter.workflow.workers import Workers
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Everything a step works on; made by `open_workspace`."""
+    """Everything a step works on; made by `open_workspace`. ``workers`` are processes that ingest starts when a run is
+    worth it; they end with the workspace."""
 
     folder: Path
     settings: dict[str, Value]
     catalogue: Catalogue
     archive: Archive
     journal: Journal
+    workers: Workers
 
     @property
     def models_folder(self) -> Path:
@@ -77,7 +81,9 @@ def open_workspace(folder: Path) -> Iterator[Workspace]:
     try:
         if not catalogue.taxa():  # a kill between the two steps of init leaves the list empty
             catalogue.put_taxa(shipped_class_list())
-        yield Workspace(folder, settings, catalogue, Archive(archive_root), Journal(archive_root))
+        threads = int(settings["compute.threads"]) or os.cpu_count() or 1
+        with contextlib.closing(Workers(threads - 1)) as workers:
+            yield Workspace(folder, settings, catalogue, Archive(archive_root), Journal(archive_root), workers)
     finally:
         catalogue.close()
 
