@@ -145,7 +145,7 @@ def test_named_mixes(images: Path, mix: str) -> None:
         assert other["top1"]["value"] == pytest.approx(found["balanced_accuracy"], abs=1e-4)
 
 
-def test_what_cannot_be_used_is_refused_before_anything_is_scored(images: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_used_is_refused_and_nothing_is_written(images: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="all, fit, judge"):
         evaluate(images, half="third")
     with pytest.raises(SettingsError, match=r"ends in \.html"):

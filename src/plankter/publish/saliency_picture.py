@@ -88,7 +88,6 @@ def _map(figure: Figure, axes: Axes, vignette: ImageArray, fall: npt.NDArray[np.
     # purple and orange keep apart for every kind of colour vision; pale places let the vignette through
     shown = axes.imshow(fall, cmap="PuOr_r", vmin=-limit, vmax=limit, alpha=0.15 + 0.6 * strength)
     axes.set_axis_off()
-    shown.set_alpha(None) if not strength.any() else None
     bar = figure.colorbar(shown, ax=axes, shrink=0.9)
     if bar.solids is not None:
         bar.solids.set_alpha(1)

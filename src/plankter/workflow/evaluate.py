@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ HALVES = ("all", "fit", "judge")
 AS_IS = "as-is"
 MAX_GROUP_BYTES = 200_000_000
 MAX_GROUP_COLUMNS = 5
+Groups = dict[str, list[str | None]]
 
 
 def evaluate(
@@ -73,6 +74,7 @@ def evaluate(
     chosen = find_model(model, workspace)
     other = None if against is None else find_model(against, workspace)
     weights = _mix(mix, chosen, workspace)
+    table = None if groups is None else _group_table(groups)
     scored = _score(images, chosen, workspace, precision, class_mix, half, progress)
     found = in_brief(scored)
     compared: dict[str, Any] | None = None
@@ -81,7 +83,7 @@ def evaluate(
         compared = compare(scored, second)
     if report is None and compared is None and weights is None and groups is None:
         return found
-    grouped = _groups(groups, scored.names) if groups is not None else {}
+    grouped = {} if groups is None or table is None else _groups(groups, scored.names, *table)
     numbers = all_numbers(scored, workspace, weights, mix, grouped, compared, half, class_mix)
     if compared is not None:
         found["comparison"] = {name: value for name, value in compared.items() if name != "per_class"}
@@ -146,8 +148,8 @@ def _mix(setting: str, model: Model, workspace: Workspace | None) -> npt.NDArray
     return expected_mix(setting, model.class_ids, validated=validated)
 
 
-def _groups(path: Path, names: Sequence[str]) -> dict[str, list[str | None]]:
-    """Column -> group of each image. Images are found by their path below the folder, else by their file name alone."""
+def _group_table(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
+    """Columns that group, and the row of each file named."""
     try:
         if path.stat().st_size > MAX_GROUP_BYTES:
             raise SettingsError(f"a table of more than {MAX_GROUP_BYTES:,} bytes is not read", path=path)
@@ -160,18 +162,23 @@ def _groups(path: Path, names: Sequence[str]) -> dict[str, list[str | None]]:
             rows = {(row[key] or "").replace("\\", "/"): row for row in table}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SettingsError(f"expected CSV in UTF-8: {error}", path=path) from error
-    found: dict[str, list[str | None]] = {name: [] for name in columns[:MAX_GROUP_COLUMNS]}
+    if len(columns) > MAX_GROUP_COLUMNS:
+        log.warning("%s: only the first %d columns are used", path, MAX_GROUP_COLUMNS)
+    return columns[:MAX_GROUP_COLUMNS], rows
+
+
+def _groups(path: Path, names: Sequence[str], columns: Sequence[str], rows: Mapping[str, Any]) -> Groups:
+    """Column -> group of each image. Images are found by their path below the folder, else by their file name alone."""
+    found: dict[str, list[str | None]] = {name: [] for name in columns}
     hits = 0
     for name in names:
-        row = rows.get(name) or rows.get(name.rsplit("/", 1)[-1])
-        hits += row is not None
+        row = rows.get(name) or rows.get(name.rsplit("/", 1)[-1]) or {}
+        hits += bool(row)
         for column, groups in found.items():
-            groups.append(((row or {}).get(column) or "").strip() or None)
+            groups.append((row.get(column) or "").strip() or None)
     if not hits:
         hint = f"'file' holds names as {names[0]!r}, or the part after the last /"
         raise SettingsError("no image of the folder stands in the table", path=path, hint=hint)
-    if len(columns) > MAX_GROUP_COLUMNS:
-        log.warning("%s: only the first %d columns are used", path, MAX_GROUP_COLUMNS)
     return found
 
 
