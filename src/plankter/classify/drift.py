@@ -13,7 +13,7 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-from plankter.classify.mmd import PERMUTATIONS, mmd_test, mmd_within_classes
+from plankter.classify.mmd import PERMUTATIONS, mmd_test, mmd_within_classes, squared_distances
 from plankter.classify.p_values import holm, kolmogorov_tail, permutation_p
 
 ALPHA = 0.01  # chance of any false alarm among all tests of all runs looked at together
@@ -47,12 +47,14 @@ class Baseline:
         classes: int64 (m,) the class that the model gives each, not the true one: found as for new images.
         sure: float32 (m,) score of that class.
         mix: float64 (classes,) shares of the predicted classes expected where the true mix is that of the training.
+        squares: float32 (m, m) squared distances of the embeddings, which all runs share.
     """
 
     embeddings: npt.NDArray[np.float32]
     classes: npt.NDArray[np.int64]
     sure: npt.NDArray[np.float32]
     mix: npt.NDArray[np.float64]
+    squares: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ def baseline_of(
     weights = (mix / np.maximum(np.bincount(labels, minlength=classes), 1))[labels].astype(np.float64)
     predicted = np.bincount(found, weights, minlength=classes)
     return Baseline(
-        embeddings.astype(np.float32), found, scores.max(axis=1).astype(np.float32), predicted / max(predicted.sum(), 1e-12)
+        embeddings.astype(np.float32), found, scores.max(axis=1).astype(np.float32), predicted / max(predicted.sum(), 1e-12),
+        squared_distances(embeddings, embeddings),
     )  # fmt: skip
 
 
@@ -142,7 +145,9 @@ def compare(
         ValueError: arrays that do not fit each other or the baseline.
     """
     counts = np.bincount(classes, minlength=len(baseline.mix))
-    within = mmd_within_classes(baseline.embeddings, baseline.classes, embeddings, classes, permutations, seed)
+    within = mmd_within_classes(
+        baseline.embeddings, baseline.classes, embeddings, classes, permutations, seed, baseline.squares
+    )
     mix_distance, mix_p = class_mix_test(baseline.mix, counts)
     here = np.bincount(baseline.classes, minlength=len(counts))
     weights = (counts / np.maximum(here, 1))[baseline.classes]

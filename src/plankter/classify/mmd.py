@@ -17,6 +17,7 @@ from plankter.classify.p_values import permutation_p
 PERMUTATIONS = 500
 MAX_REFERENCE, MAX_NEW = 2_000, 1_000  # the kernel of both together stays below 40 MB
 BLOCK = 512
+MEDIAN_PAIRS = 40_000  # the median goes over all pairs where there are fewer
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
@@ -71,6 +72,7 @@ def mmd_within_classes(
     new_classes: npt.NDArray[np.integer],
     permutations: int = PERMUTATIONS,
     seed: int = 0,
+    reference_squares: FloatArray | None = None,
 ) -> WithinResult:
     """Whether images of the same class look the same in both samples, however often each class occurs.
 
@@ -83,6 +85,7 @@ def mmd_within_classes(
         reference_classes, new_classes: (m,) and (n,), found in the same way on both sides (by the same model).
         permutations: at least 1.
         seed: of the draws and permutations.
+        reference_squares: (m, m) `squared_distances` of the reference with itself, where many runs share it.
 
     Raises:
         ValueError: arrays that do not fit, or numbers that are not finite.
@@ -98,11 +101,11 @@ def mmd_within_classes(
     classes = np.concatenate([reference_classes[a], new_classes[b]]).astype(np.int64)
     order = np.argsort(classes, kind="stable")
     is_new = np.concatenate([np.zeros(len(a), bool), np.ones(len(b), bool)])[order]
-    points = np.concatenate([reference[a], new[b]]).astype(np.float32)[order]
+    squares = _joined(reference, new, a, b, reference_squares)[np.ix_(order, order)]
     starts = np.searchsorted(classes[order], [*usable, np.iinfo(np.int64).max])
     blocks = [slice(int(s), int(e)) for s, e in pairwise(starts)]
     sides = _permuted(is_new, blocks, permutations, rng)
-    values, by_class = _statistic(_kernel(points, rng), sides, blocks)
+    values, by_class = _statistic(_kernel(squares, rng), sides, blocks)
     compared = float(np.isin(new_classes, usable).mean())
     return WithinResult(
         float(values[0]),
@@ -135,24 +138,44 @@ def _counts(reference: npt.NDArray[np.integer], new: npt.NDArray[np.integer]) ->
     return {int(c): (int((reference == c).sum()), int((new == c).sum())) for c in shared}
 
 
-def _kernel(points: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """exp(-d^2 / (2 median^2)) with zeros on the diagonal, made in blocks of rows."""
-    points = points - points.mean(axis=0)  # smaller numbers: squared distances keep their digits
-    squares = np.einsum("ij,ij->i", points, points)
-    out = np.empty((len(points), len(points)), np.float32)
-    for start in range(0, len(points), BLOCK):
-        rows = slice(start, start + BLOCK)
-        np.matmul(points[rows], points.T, out=out[rows])
-        out[rows] *= -2
-        out[rows] += squares[rows, None]
-        out[rows] += squares
-    np.maximum(out, 0, out=out)
-    pairs = rng.integers(0, len(points), (2, 20_000))
-    median = float(np.median(out[pairs[0], pairs[1]][pairs[0] != pairs[1]])) if len(points) > 1 else 0.0
-    out *= np.float32(-0.5 / max(median, 1e-12))
-    np.exp(out, out=out)
-    np.fill_diagonal(out, 0)
+def _joined(
+    reference: npt.NDArray[np.floating], new: npt.NDArray[np.floating], a: IntArray, b: IntArray,
+    known: FloatArray | None,
+) -> FloatArray:  # fmt: skip
+    """Squared distances of the chosen images of both sides, reference first."""
+    m = len(a)
+    out = np.empty((m + len(b), m + len(b)), np.float32)
+    out[:m, :m] = squared_distances(reference[a], reference[a]) if known is None else known[np.ix_(a, a)]
+    out[:m, m:] = squared_distances(reference[a], new[b])
+    out[m:, :m] = out[:m, m:].T
+    out[m:, m:] = squared_distances(new[b], new[b])
     return out
+
+
+def squared_distances(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> FloatArray:
+    """float32 (m, n) squared Euclidean distances of (m, dim) and (n, dim)."""
+    centre = a.mean(axis=0, dtype=np.float64).astype(np.float32)  # smaller numbers keep their digits
+    one, other = a.astype(np.float32) - centre, b.astype(np.float32) - centre
+    out = np.empty((len(a), len(b)), np.float32)
+    for start in range(0, len(a), BLOCK):
+        rows = slice(start, start + BLOCK)
+        np.matmul(one[rows], other.T, out=out[rows])
+    out *= -2
+    out += np.einsum("ij,ij->i", one, one)[:, None]
+    out += np.einsum("ij,ij->i", other, other)
+    np.maximum(out, 0, out=out)
+    return out
+
+
+def _kernel(squares: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """exp(-d^2 / (2 median^2)) with zeros on the diagonal, in place of the squared distances."""
+    n = len(squares)
+    one, other = np.triu_indices(n, 1) if n * n <= MEDIAN_PAIRS else rng.integers(0, n, (2, MEDIAN_PAIRS))
+    median = float(np.median(squares[one, other][one != other]))
+    squares *= np.float32(-0.5 / max(median, 1e-12))
+    np.exp(squares, out=squares)
+    np.fill_diagonal(squares, 0)
+    return squares
 
 
 def _permuted(

@@ -69,7 +69,7 @@ def permutation_p(observed: float, permuted: npt.NDArray[np.floating]) -> float:
     hits = int(np.count_nonzero(permuted >= observed))
     counted = (1 + hits) / (1 + len(permuted))
     sd = float(permuted.std())
-    if hits >= FEW_ABOVE or sd == 0:
+    if hits >= FEW_ABOVE or sd <= _RELATIVE * abs(observed):
         return counted
     z = (observed - float(permuted.mean())) / sd
     skewness = float(np.mean(((permuted - permuted.mean()) / sd) ** 3))

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 _MAX_TICKS = 24
 
 
+def limit_beyond(values: Sequence[float | None], tolerance: float, upper: float | None) -> bool:
+    """Whether the limit of the series lies so high that drawing it would flatten all runs: it does where runs are few."""
+    known = [value for value in values if value is not None and np.isfinite(value)]
+    return upper is not None and upper > 1.3 * max([tolerance, *known])
+
+
 def control_chart_svg(
     names: Sequence[str],
     values: npt.ArrayLike,
@@ -40,6 +46,8 @@ def control_chart_svg(
     y = np.asarray(values, np.float64)
     x = np.arange(1, len(y) + 1)
     odd = np.asarray(alarms, bool) & np.isfinite(y)
+    if limit_beyond(y.tolist(), tolerance, upper):
+        upper = None
 
     def plot(axes: Axes) -> None:
         usual = np.isfinite(y) & ~odd

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from plankter.publish.contact_sheets import contact_sheet
-from plankter.publish.drift_figures import accuracy_chart_svg, control_chart_svg
+from plankter.publish.drift_figures import accuracy_chart_svg, control_chart_svg, limit_beyond
 from plankter.publish.run_report import _environment, _svg, number
 from plankter.types import ImageArray
 
@@ -100,6 +100,7 @@ class DriftReport:
 
 def render_drift_report(report: DriftReport) -> str:
     """The report as one HTML page that loads nothing from elsewhere; every text of the data is escaped."""
+    groups = _groups(report.runs)
     environment = _environment()
     environment.filters["p"] = p_text
     environment.filters["share"] = lambda value: f"{100 * value:.0f}\u00a0%"
@@ -109,6 +110,9 @@ def render_drift_report(report: DriftReport) -> str:
         chart=_chart(report),
         accuracy=_accuracy(report),
         sheets=_sheets(report.runs),
+        groups=groups,
+        group_of={run.run_id: number for number, group in enumerate(groups, 1) for run in group["runs"]},
+        limit_beyond=limit_beyond([run.difference for run in report.runs], report.tolerance, report.upper),
     )
 
 
@@ -116,10 +120,10 @@ def p_text(p: float) -> str:
     """A p-value as people read it.
 
     >>> p_text(0.0312), p_text(0.4567), p_text(1e-9), p_text(1.0)
-    ('0.03', '0.46', 'under 0.001', '1')
+    ('0.03', '0.46', '<\xa00.001', '1')
     """
     if p < 0.001:
-        return "under 0.001"
+        return "<\u00a00.001"
     return f"{p:.2g}" if p < 0.1 else f"{p:.2f}" if p < 0.995 else "1"
 
 
@@ -129,6 +133,15 @@ def _summary(runs: Sequence[DriftRow]) -> list[tuple[str, int]]:
     for run in runs:
         counts[run.verdict] = counts.get(run.verdict, 0) + 1
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def _groups(runs: Sequence[DriftRow]) -> list[dict[str, Any]]:
+    """Runs with the same verdict and advice together, alarms first."""
+    found: dict[tuple[str, str], list[DriftRow]] = {}
+    for run in runs:
+        found.setdefault((run.verdict, run.advice), []).append(run)
+    ranked = sorted(found.items(), key=lambda pair: (not pair[1][0].alarm, pair[0][0] == "none"))
+    return [{"verdict": verdict, "advice": advice, "runs": members} for (verdict, advice), members in ranked]
 
 
 def _chart(report: DriftReport) -> Any:

@@ -24,6 +24,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _SOF = (0xC0, 0xC1, 0xC2)  # frames of the three common processes: baseline, extended, progressive
 _SEGMENTS = range(0xC0, 0xFF)  # markers that a length follows, where one may stand before the frame
 _BARE = frozenset((*range(0xD0, 0xDA), 0xC8))  # restarts, start, end, scan, reserved: no header looks like this
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 FORMATS = ("TIFF", "PNG", "JPEG", "BMP")
 WARNING_FILTERS = RLock()  # they belong to the whole process: two threads at once would leave them changed for good
 
@@ -49,11 +50,16 @@ def image_header(data: bytes, *, path: Path | str | None = None) -> tuple[str, i
         return "PNG", int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     if (size := _jpeg_size(data)) is not None:
         return "JPEG", *size
+    image = _opened(data, path)
+    return str(image.format), image.width, image.height
+
+
+def _opened(data: bytes, path: Path | str | None) -> Image.Image:
+    """An image of which Pillow has read the header and no more."""
     try:
         with WARNING_FILTERS, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the size is judged by our own limit, not by Pillow's warning
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                return str(image.format), image.width, image.height
+            return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ImageError(f"the image is over the limit of pixels: {error}", path=path) from error
     except UnidentifiedImageError as error:  # whose words hold an address in memory: other words each time
@@ -139,14 +145,18 @@ def _decoded(data: bytes, path: Path | str | None, limits: Limits, *, grey: bool
     """Pixels as they will be used or, of a plain TIFF, as Pillow has them."""
     if len(data) > limits.max_bytes:
         raise ImageError(f"file of {len(data):,} bytes is over the limit of {limits.max_bytes:,}", path=path)
-    kind, width, height = image_header(data, path=path)
+    opened = _opened(data, path) if data[:4] in _TIFF else None
+    if opened is None:
+        kind, width, height = image_header(data, path=path)
+    else:
+        kind, width, height = str(opened.format), opened.width, opened.height
     if width * height > limits.max_pixels:
         raise ImageError(f"image of {width} x {height} px is over the limit of {limits.max_pixels:,} pixels", path=path)
     if not _complete(kind, data):
         raise ImageError(f"the {kind} is truncated: its end mark is missing", path=path)
-    plain = _plain_tiff(data, path) if kind == "TIFF" else None
-    if plain is not None:
-        return plain
+    # OpenCV passes over errors of the LZW decoder and returns whatever the strip held before; Pillow stops at them
+    if opened is not None and kind == "TIFF" and opened.mode in ("L", "RGB"):
+        return _loaded(opened, path)
     flag = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_UNCHANGED
     try:
         image: Any = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
@@ -165,21 +175,14 @@ def _decoded(data: bytes, path: Path | str | None, limits: Limits, *, grey: bool
     return np.ascontiguousarray(image)
 
 
-def _plain_tiff(data: bytes, path: Path | str | None) -> Image.Image | None:
-    """A grey or RGB TIFF of 8 bits, None for other kinds.
-
-    OpenCV passes over errors of the LZW decoder and returns whatever the strip held before; Pillow stops at them.
-    """
+def _loaded(image: Image.Image, path: Path | str | None) -> Image.Image:
     try:
         with WARNING_FILTERS, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
-                if image.mode not in ("L", "RGB"):
-                    return None
-                image.load()
-                return image
+            image.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"the TIFF is damaged: {error}", path=path) from error
+    return image
 
 
 def read_image(path: Path, *, limits: Limits = DEFAULT_LIMITS, grey: bool = False) -> ImageArray:

@@ -178,7 +178,7 @@ def _row(
         run_id=run.run_id,
         name=run.name,
         sample_id=run.sample_id,
-        started_at=f"{run.started_at:%Y-%m-%d %H:%M}" if run.started_at else None,
+        started_at=f"{run.started_at:%Y-%m-%d}" if run.started_at else None,
         particles=one.record.particles,
         difference=difference if math.isfinite(difference) else None,
         mmd_p=finding.image_p,

@@ -14,7 +14,7 @@ WORDS = {
     Verdict.SEASON: (
         "Other classes are common than in the training set, while images of the same classes look alike: as in another "
         "season or at another place. This is no fault. Validate some of each class that has become common, and set "
-        "`classify.class_mix` where this mix is the usual one."
+        "classify.class_mix in plankter.toml where this mix is the usual one."
     ),
     Verdict.INSTRUMENT: (
         "Images of the same classes look different from the training images. Do not publish these counts before a "

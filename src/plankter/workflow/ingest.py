@@ -118,24 +118,25 @@ def _ingest_one(workspace: Workspace, source: RunSource, table: Sequence[SampleR
             return _refused(source.origin, str(reason), read.run)
         if status != "unchanged":
             _write(workspace, reader, source, read, progress)
-        with label_lock(workspace, read.run.run_id):
-            _catalogue(workspace, read.run.run_id, source, force=status == "updated")
+        run = read.run
+        del read  # the archive has the particles; a hundred thousand of them take 400 MB
+        with label_lock(workspace, run.run_id):
+            _catalogue(workspace, run.run_id, source, force=status == "updated")
     except (PlankterError, OSError) as error:
         log.error("%s: %s", source.origin, error)
         return _refused(source.origin, str(error))
-    record = workspace.catalogue.run(read.run.run_id)
-    started_at = read.run.started_at
+    record = workspace.catalogue.run(run.run_id)
     return IngestedRun(
-        run_id=read.run.run_id,
+        run_id=run.run_id,
         sample_id=record.run.sample_id,
-        instrument=read.run.instrument,
+        instrument=run.instrument,
         particles=record.particles,
         vignettes=record.vignettes,
         masks=record.masks,
         failures=record.failures,
-        um_per_px=read.run.um_per_px,
-        volume_imaged_ml=read.run.volume_imaged_ml,
-        started_at=started_at.isoformat().replace("+00:00", "Z") if started_at else None,
+        um_per_px=run.um_per_px,
+        volume_imaged_ml=run.volume_imaged_ml,
+        started_at=run.started_at.isoformat().replace("+00:00", "Z") if run.started_at else None,
         status=status,
         reason=reason,
         flags=[flag.code for flag in record.run.flags],

@@ -21,13 +21,13 @@ from typing import Any, BinaryIO, cast
 from plankter.workflow.portions import Job, Measured, job_message, measure_job, measured_of, receive, send
 
 log = logging.getLogger(__name__)
-# beyond these the parent's own part, which cannot be shared, takes most of the time
-MOST_WORKERS = 4
+# beyond these the parent's own part, which cannot be shared, takes most of the time; each takes 80 MB
+MOST_WORKERS = 3
 AT_ONCE = 2  # jobs a worker holds: the next one lies ready while a result is on its way
 PIPE_BYTES = 1 << 20
 IDLE_S = 60.0
 PATIENCE_S = 120.0  # a portion takes a tenth of a second
-# isolated: neither the folder one stands in nor the environment decides what is imported, but the parent's own path
+# what is imported is decided by the parent's own path, never by the folder one stands in
 _BOOT = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from plankter.workflow.worker import serve; serve()"
 # one thread each for what NumPy computes, as the cores are shared out already; and memory of one collage is kept for
 # the next one (glibc would give it back to the system and fetch it anew, which took a sixth of the time)
@@ -46,7 +46,7 @@ class _Worker:
         self.ready, self.alive = False, True
         self._said = said
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _BOOT, json.dumps([path or str(Path.cwd()) for path in sys.path])],
+            [sys.executable, "-P", "-c", _BOOT, json.dumps([path or str(Path.cwd()) for path in sys.path])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **_ENVIRONMENT},
