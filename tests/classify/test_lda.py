@@ -56,7 +56,10 @@ def test_balanced_priors_move_only_the_bias() -> None:
 
 def test_a_class_added_later_is_as_if_it_had_been_there() -> None:
     x, y = clouds(900)
-    old, extra = np.flatnonzero((y < 3) & (np.arange(900) % 3 > 0)), np.flatnonzero((y == 3) | (np.arange(900) % 3 == 0))
+    old, extra = (
+        np.flatnonzero((y < 3) & (np.arange(900) % 3 > 0)),
+        np.flatnonzero((y == 3) | (np.arange(900) % 3 == 0)),
+    )
     first = gather(x[old], y[old], CLASSES[:3])
     second = gather(x[extra], 3 - y[extra], CLASSES[::-1])  # other order, one class more
     both, whole = combine(first, second), gather(x, y, CLASSES)

@@ -10,8 +10,26 @@ from plankter.publish.comparison import COLUMNS, comparison_csv, comparison_svg
 from plankter.publish.model_card import model_card
 
 CLASSES = [
-    {"class_id": "a|b", "aphia_id": 104, "train": 8, "tune": 1, "judge": 1, "precision": 0.5, "recall": 1.0, "f1": 2 / 3},
-    {"class_id": "c", "aphia_id": None, "train": 1, "tune": 0, "judge": 0, "precision": None, "recall": None, "f1": None},
+    {
+        "class_id": "a|b",
+        "aphia_id": 104,
+        "train": 8,
+        "tune": 1,
+        "judge": 1,
+        "precision": 0.5,
+        "recall": 1.0,
+        "f1": 2 / 3,
+    },
+    {
+        "class_id": "c",
+        "aphia_id": None,
+        "train": 1,
+        "tune": 0,
+        "judge": 0,
+        "precision": None,
+        "recall": None,
+        "f1": None,
+    },
 ]
 
 

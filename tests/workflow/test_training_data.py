@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -71,7 +70,7 @@ def test_what_is_odd_is_left_out_counted_and_named(classes: Path) -> None:
 
 
 def test_a_file_that_cannot_be_opened_stops_nothing(classes: Path) -> None:
-    os.symlink(classes / "gone.png", classes / "Copepoda" / "broken link.png")
+    (classes / "Copepoda" / "broken link.png").symlink_to(classes / "gone.png")
     found = read_folder(classes)
     assert problems_of(found) == {"unreadable": 1} and len(found.data) == 12
     first = classes / found.data.names[0]

@@ -12,6 +12,7 @@ from plankter.classify.trees import BOOSTING, FOREST, LEAF, Trees
 
 MANY = 20_000  # images from which on trees are kept smaller, so that a model stays a few ten megabytes
 BOOSTING_ROUNDS = 150
+FEW = 5_000  # images up to which the threads of boosting wait for each other longer than they work
 
 
 def sklearn_ensemble() -> Any:
@@ -24,7 +25,9 @@ def sklearn_ensemble() -> Any:
         from sklearn import ensemble
     except ImportError as error:
         hint = "pip install 'plankter[train]'; heads are fitted without it"
-        raise ModelError("forests and boosting are fitted by scikit-learn, which is not installed", hint=hint) from error
+        raise ModelError(
+            "forests and boosting are fitted by scikit-learn, which is not installed", hint=hint
+        ) from error
     return ensemble
 
 
@@ -72,7 +75,7 @@ def fit_trees(
     if classifier == BOOSTING:
         from threadpoolctl import threadpool_limits
 
-        with threadpool_limits(threads):
+        with threadpool_limits(1 if n <= FEW else threads):
             fitted = ensemble.HistGradientBoostingClassifier(
                 max_iter=BOOSTING_ROUNDS, learning_rate=0.08, max_leaf_nodes=15,
                 min_samples_leaf=min(20, max(2, n // 50)), l2_regularization=1.0, early_stopping=False,
@@ -130,7 +133,9 @@ class _Builder:
     def trees(self, baseline: npt.NDArray[np.float64], kind: str) -> Trees:
         joined = {name: np.concatenate(values) for name, values in self.parts.items()}
         start = np.concatenate(([0], np.cumsum(joined.pop("length")))).astype(np.int32)
-        return Trees(np.array(self.roots, np.int32), **joined, start=start, baseline=baseline.astype(np.float32), kind=kind)
+        return Trees(
+            np.array(self.roots, np.int32), **joined, start=start, baseline=baseline.astype(np.float32), kind=kind
+        )
 
 
 def forest_arrays(fitted: Any, classes: int) -> Trees:

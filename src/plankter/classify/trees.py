@@ -252,9 +252,7 @@ def load_forest(folder: Path) -> Forest:
     return forest
 
 
-def _forest_of(
-    arrays: Mapping[str, npt.NDArray[Any]], measures: tuple[str, ...], facts: Mapping[str, Any]
-) -> Forest:
+def _forest_of(arrays: Mapping[str, npt.NDArray[Any]], measures: tuple[str, ...], facts: Mapping[str, Any]) -> Forest:
     types = {
         "roots": np.int32, "feature": np.int16, "threshold": np.float32, "left": np.int32, "right": np.int32,
         "start": np.int32, "said_class": np.int16, "said_value": np.float32, "baseline": np.float32,

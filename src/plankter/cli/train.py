@@ -29,7 +29,8 @@ def train(
     model: Annotated[str, _option("model", "The model whose network is used.")] = "flowcam",
     balance: Annotated[str, _option("balance", "auto, none, resample or loss.")] = "auto",
     groups: Annotated[
-        Path | None, _option("groups", "CSV with file and sample, date, run or group; perhaps split (train, tune, judge).")
+        Path | None,
+        _option("groups", "CSV with file and sample, date, run or group; perhaps split (train, tune, judge)."),
     ] = None,
     context: Annotated[Path | None, _option("context", "CSV with file and columns of numbers or a date.")] = None,
     imported: Annotated[bool, _option("imported", "From a workspace: take imported labels too.")] = False,

@@ -99,7 +99,9 @@ def compare(
     warnings: list[str] = []
     for number, (name, one) in enumerate(chosen.items()):
         progress("candidates", number, len(chosen))
-        row = _row(name, one, prepared, place, folder=folder, workspace=workspace, table=table, shown=shown, progress=progress)
+        row = _row(
+            name, one, prepared, place, folder=folder, workspace=workspace, table=table, shown=shown, progress=progress
+        )
         warnings += [text for text in row.pop("warnings", []) if text not in warnings]
         rows.append(row)
     progress("candidates", len(chosen), len(chosen))
@@ -137,7 +139,14 @@ def _row(
         # models of a comparison stay out of the workspace's list: whoever chooses one registers or trains it
         named = replace(config, name=name)
         done = train(
-            named, folder=folder, workspace=workspace, table=table, out=place, cache=place, progress=progress, keep=False
+            named,
+            folder=folder,
+            workspace=workspace,
+            table=table,
+            out=place,
+            cache=place,
+            progress=progress,
+            keep=False,
         )
         model = load_model(Path(done["model"]))
         engine = load_engine(model, workspace)
@@ -156,4 +165,3 @@ def _row(
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 1)
-

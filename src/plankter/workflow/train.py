@@ -208,7 +208,10 @@ def _words(seconds: float) -> str:
 
 
 def _free_name(asked: str | None, folder: Path | None, mode: str, workspace: Workspace | None) -> str:
-    taken = {*built_in_models(), *(str(f["name"]) for f in (workspace.catalogue.models() if workspace else {}).values())}
+    taken = {
+        *built_in_models(),
+        *(str(f["name"]) for f in (workspace.catalogue.models() if workspace else {}).values()),
+    }
     if asked is not None:
         if not asked.strip() or any(sign in asked for sign in "/\\\0\n"):
             raise SettingsError(f"a model's name must not be empty or hold a slash, got {asked!r}")
@@ -216,7 +219,9 @@ def _free_name(asked: str | None, folder: Path | None, mode: str, workspace: Wor
             raise Conflict(f"there is a model {asked!r} already", hint="choose another --name")
         return asked
     base = f"{folder.resolve().name if folder else 'workspace'}-{mode}"
-    return next(name for number in range(1, 10_000) if (name := base if number == 1 else f"{base}-{number}") not in taken)
+    return next(
+        name for number in range(1, 10_000) if (name := base if number == 1 else f"{base}-{number}") not in taken
+    )
 
 
 def _fit(
@@ -289,7 +294,9 @@ def _finish(
         "setting": fitted.setting,
         "balance": {"method": fitted.balance[0], "reason": fitted.balance[1]},
         "split": {
-            "train": len(split.train), "tune": len(split.tune), "judge": len(split.judge),
+            "train": len(split.train),
+            "tune": len(split.tune),
+            "judge": len(split.judge),
             "grouped_by": split.grouped_by,
         },  # fmt: skip
         "aphia_ids": images.aphia_ids,

@@ -263,13 +263,16 @@ def read_labels(workspace: Workspace, *, imported: bool = False, progress: Progr
                 continue
             run_of.append(record)
             index_of.append(index)
-            labels.append(classes.resolve(str(label.class_id)).class_id)
+            class_id = str(label.class_id)
+            labels.append(classes.resolve(class_id).class_id if class_id in classes else class_id)
             content.append(str(hashes[index]))
             um.append(record.run.um_per_px or np.nan)
     if len(set(labels)) < 2:
         hint = "validate some particles first, or take imported labels too with --imported"
         raise NotFound(f"labels of two classes are needed, there are {len(labels)} of {len(set(labels))}", hint=hint)
-    keep = _without_conflicts(content, labels, [f"{r.run.run_id}:{i}" for r, i in zip(run_of, index_of, strict=True)], problems)
+    keep = _without_conflicts(
+        content, labels, [f"{r.run.run_id}:{i}" for r, i in zip(run_of, index_of, strict=True)], problems
+    )
     run_of, index_of, labels = ([column[row] for row in keep] for column in (run_of, index_of, labels))  # type: ignore[assignment]
     names = tuple(f"{r.run.run_id}:{i}" for r, i in zip(run_of, index_of, strict=True))
     samples = tuple(r.run.sample_id for r in run_of)

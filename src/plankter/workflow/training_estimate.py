@@ -60,7 +60,9 @@ def _trees(classifier: str, n: int, classes: int) -> float:
         ensemble.RandomForestClassifier(10, min_samples_leaf=2, random_state=0).fit(columns, labels)
         times = 30
     else:
-        ensemble.HistGradientBoostingClassifier(max_iter=2, max_leaf_nodes=15, early_stopping=False).fit(columns, labels)
+        ensemble.HistGradientBoostingClassifier(max_iter=2, max_leaf_nodes=15, early_stopping=False).fit(
+            columns, labels
+        )
         times = 75
     seconds = time.perf_counter() - started
     return seconds * times * (n * math.log2(n + 2)) / (rows * math.log2(rows + 2))

@@ -68,7 +68,9 @@ def judge(fitted: Fitted, data: TrainingSet, split: Split) -> Judged:
     found = evaluate_predictions(labels[rows], _scores(fitted.logits[rows], calibration), data.class_ids)
     spread = 1.96 * math.sqrt((found.top1 * (1 - found.top1) + 1 / len(rows)) / len(rows))
     if spread > UNCERTAIN:
-        warnings.append(f"judged by {len(rows)} images only: top-1 is known to about {100 * spread:.0f} points either way")
+        warnings.append(
+            f"judged by {len(rows)} images only: top-1 is known to about {100 * spread:.0f} points either way"
+        )
     metrics: dict[str, float | int | None] = {"images": found.images, "classes": found.classes}
     metrics |= {name: round(float(getattr(found, name)), 5) for name in METRICS}
     per_class = [
@@ -129,12 +131,15 @@ def seal(
     if judged.thresholds is not None:
         away = reference.distance(fitted.embeddings[split.tune])
         thresholds = Thresholds(judged.thresholds, distance=round(float(np.quantile(away, NOVEL_QUANTILE)), 4))
-    counts = {part: np.bincount(data.labels[rows], minlength=len(data.class_ids)) for part, rows in split.parts().items()}
+    counts = {
+        part: np.bincount(data.labels[rows], minlength=len(data.class_ids)) for part, rows in split.parts().items()
+    }
     facts = {
         "made": datetime.now(UTC).strftime("%Y-%m-%d"),
         "learnt from": f"{len(split.train):,} images of {images.source}, digest {data.digest}",
         "mode": f"{mode}; {fitted.setting}",
-        "network": f"{fitted.backbone_name}, {fitted.input_px} px" + (f", of model {base.name}" if mode != "finetune" else ""),
+        "network": f"{fitted.backbone_name}, {fitted.input_px} px"
+        + (f", of model {base.name}" if mode != "finetune" else ""),
         "classes in balance": f"{fitted.balance[0]} ({fitted.balance[1]})",
         "split": f"{len(split.train):,} train, {len(split.tune):,} tune, {len(split.judge):,} judge; "
         + (f"kept whole by {split.grouped_by}" if split.grouped_by else "image by image"),

@@ -57,7 +57,9 @@ def read_training_table(path: Path, names: Sequence[str]) -> TrainingTable:
             raise ReadError(f"{name!r} stands twice with different values", path=path, row=number)
     bare = [name.rsplit("/", 1)[-1] for name in names]
     single = {name for name, times in Counter(bare).items() if times == 1}
-    found = [by_name.get(name) or (by_name.get(b) if b in single else None) for name, b in zip(names, bare, strict=True)]
+    found = [
+        by_name.get(name) or (by_name.get(b) if b in single else None) for name, b in zip(names, bare, strict=True)
+    ]
     if not any(found):
         hint = f"it names e.g. {next(iter(by_name), '(nothing)')!r}, the folder holds e.g. {names[0]!r}"
         raise ReadError("none of the images is in the table", path=path, hint=hint)
