@@ -298,7 +298,7 @@ def _finish(
             "tune": len(split.tune),
             "judge": len(split.judge),
             "grouped_by": split.grouped_by,
-        },  # fmt: skip
+        },
         "aphia_ids": images.aphia_ids,
         "warnings": warnings,
         "problems": images.problems.listed(),
