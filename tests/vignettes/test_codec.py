@@ -16,7 +16,15 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from plankter._errors import ImageError
-from plankter.vignettes.codec import Limits, decode_image, decode_mask, encode_mask, encode_vignette, read_image
+from plankter.vignettes.codec import (
+    Limits,
+    decode_image,
+    decode_mask,
+    encode_mask,
+    encode_vignette,
+    read_image,
+    read_picture,
+)
 
 SHAPES = st.one_of(
     st.tuples(st.integers(1, 40), st.integers(1, 40)), st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3))
@@ -93,3 +101,47 @@ def test_limits_on_bytes_and_missing_files(tmp_path: Path) -> None:
         read_image(tmp_path / "absent.png")
     with pytest.raises(ImageError, match="over the limit of 10"):
         decode_image(b"x" * 11, limits=Limits(max_bytes=10))
+
+
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16", "P", "1"])
+@pytest.mark.parametrize("ending", [".tif", ".png"])
+def test_parts_of_a_picture_are_those_of_the_whole_image(tmp_path: Path, mode: str, grey: bool, ending: str) -> None:
+    pixels = np.random.default_rng(4).integers(0, 256, (30, 40, 3), np.uint8)
+    image = Image.fromarray(pixels)
+    if mode == "I;16":
+        image = Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 257)
+    elif mode != "RGB":
+        image = image.convert(mode)
+    path = tmp_path / f"a{ending}"
+    image.save(path)
+    whole, picture = read_image(path, grey=grey), read_picture(path, grey=grey)
+    assert (picture.height, picture.width) == whole.shape[:2] == (30, 40)
+    for x, y, w, h in ((0, 0, 40, 30), (3, 5, 7, 11), (39, 29, 1, 1)):
+        part = picture.cut(x, y, w, h)
+        assert part.dtype == np.uint8 and np.array_equal(part, whole[y : y + h, x : x + w])
+
+
+def test_a_picture_is_refused_as_an_image_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.random.default_rng(4).integers(0, 256, (30, 40, 3), np.uint8)).save(path, compression="tiff_lzw")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 3])
+    with pytest.raises(ImageError):
+        read_picture(path)
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match="over the limit"):
+        read_picture(path, limits=Limits(max_pixels=1199))
+    with pytest.raises(ImageError, match="over the limit"):
+        read_picture(path, limits=Limits(max_bytes=10))
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_picture(tmp_path / "absent.tif")
+
+
+def test_no_image_is_said_in_the_same_words_each_time() -> None:
+    found = set()
+    for _ in range(2):
+        with pytest.raises(ImageError, match="expected a TIFF") as caught:
+            decode_image(b"II*\0 and then something else")
+        found.add(str(caught.value))
+    assert len(found) == 1 and "0x" not in found.pop()

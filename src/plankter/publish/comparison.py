@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from plankter.publish.figures import _BAR, _INK, _printable, _svg
+from plankter.publish.figures import BAR, INK, draw_svg, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,13 +48,13 @@ def comparison_svg(rows: Sequence[Mapping[str, Any]], *, metric: str = "macro_f1
         good = [float(row[metric]) for row in shown]
         area = [30 + 40 * max(0.0, float(row["parameters"]) / 1e6) for row in shown]
         axes.set_xscale("log")
-        axes.scatter(speed, good, s=area, color=_BAR, alpha=0.75, linewidths=0)
+        axes.scatter(speed, good, s=area, color=BAR, alpha=0.75, linewidths=0)
         axes.set_xlim(min(speed) / 1.6, max(speed) * 2.6)
         space = max(max(good) - min(good), 0.02)
         axes.set_ylim(min(good) - space * 0.15, max(good) + space * 0.2)
         for row, x, y in zip(shown, speed, good, strict=True):
-            text = f"{_printable(str(row['name']))} ({float(row['parameters']) / 1e6:.1f} M)"
-            axes.annotate(text, (x, y), xytext=(7, 5), textcoords="offset points", fontsize=9, color=_INK)
+            text = f"{printable(str(row['name']))} ({float(row['parameters']) / 1e6:.1f} M)"
+            axes.annotate(text, (x, y), xytext=(7, 5), textcoords="offset points", fontsize=9, color=INK)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
 
-    return _svg("comparison", plot, (7.6, 4.2), f"Models by speed and accuracy. {words}")
+    return draw_svg("comparison", plot, (7.6, 4.2), f"Models by speed and accuracy. {words}")
