@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,11 @@ from plankter.classify.drift import (
     psi,
     separate,
 )
+from plankter.classify.models import built_in_models, load_model
+from plankter.classify.predictor import load_predictor
+from plankter.features.backbones import OpenVinoBackbone
+from plankter.vignettes.codec import decode_image
+from plankter.vignettes.letterbox import letterbox, size_inputs
 
 CLASSES = 5
 CENTRES = np.random.default_rng(98).normal(0, 4, (CLASSES, 12))
@@ -168,11 +174,11 @@ def test_few_images_are_not_judged(baseline: Baseline) -> None:
 
 
 def test_a_class_the_sample_never_got_is_left_out_and_counted(baseline: Baseline) -> None:
-    found = see(baseline, [1, 0, 0, 0, 1], 18)
-    assert 0.3 < found.compared < 0.7
+    found = see(baseline, [2, 0, 0, 0, 1], 18)
+    assert 0.55 < found.compared < 0.75
     assert separate([found])[0].verdict is Verdict.SEASON
     alone = see(baseline, [0, 0, 0, 0, 1], 19)
-    assert math.isnan(alone.mmd2) and separate([alone])[0].verdict is Verdict.SEASON
+    assert math.isnan(alone.mmd2) and separate([alone])[0].verdict is Verdict.UNCLEAR
 
 
 def test_arrays_that_do_not_fit_are_refused() -> None:
@@ -180,17 +186,11 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         baseline_of(np.zeros((3, 2)), np.zeros(2, np.int64), np.ones(4), np.zeros((3, 4)))
 
 
-# -- real images: half of each class is the baseline, the other half the run
+# -- real images: every second one of a class is the baseline, the others make the runs
 
 
 @pytest.fixture(scope="module")
-def demo(shared_data: Path) -> dict[str, Any]:
-    from plankter.classify.models import built_in_models, load_model
-    from plankter.classify.predictor import load_predictor
-    from plankter.features.backbones import OpenVinoBackbone
-    from plankter.vignettes.codec import decode_image
-    from plankter.vignettes.letterbox import letterbox, size_inputs
-
+def real(shared_data: Path) -> dict[str, Any]:
     model = load_model(built_in_models()["flowcam"])
     backbone = OpenVinoBackbone(model.folder / "backbone.onnx", precision="f32", threads=1)
 
@@ -198,36 +198,37 @@ def demo(shared_data: Path) -> dict[str, Any]:
         pixels = np.stack([letterbox(image, backbone.input_px) for image in images])
         return backbone.embed(pixels, size_inputs([i.shape[1] for i in images], [i.shape[0] for i in images]))
 
-    def read(folder: str, most: int) -> list[Any]:
-        paths = sorted((shared_data / "labelled" / folder).rglob("*.[jp][pn]g"))
-        chosen = np.random.default_rng(1).permutation(len(paths))[:most]
-        return [decode_image(paths[k].read_bytes(), grey=True) for k in sorted(chosen.tolist())]
-
-    images = read("flowcam_vliz_demo", 600)
+    images = []
+    with tarfile.open(shared_data / "labelled" / "vliz_flowcam_val.tar.xz") as archive:
+        for number, member in enumerate(m for m in archive if m.isfile() and m.name.endswith(".jpg")):
+            file = archive.extractfile(member) if number % 6 == 0 else None
+            if file is not None:
+                images.append(decode_image(file.read(), grey=True))
+    others = sorted((shared_data / "labelled" / "flowcam_pygsuia").rglob("*.png"))[::12]
     return {
         "predictor": load_predictor(model),
         "vliz": embed(images),
-        "inverted": embed([255 - image for image in images]),
-        "pygsuia": embed(read("flowcam_pygsuia", 150)),
+        "inverted": embed([255 - image for image in images[1::4]]),
+        "pygsuia": embed([decode_image(path.read_bytes(), grey=True) for path in others]),
     }
 
 
-def test_real_images_of_another_mix_and_of_another_instrument(demo: dict[str, Any]) -> None:
-    predictor = demo["predictor"]
-    scores = predictor.scores(demo["vliz"])
+def test_real_images_of_another_mix_and_of_another_instrument(real: dict[str, Any]) -> None:
+    predictor = real["predictor"]
+    scores = predictor.scores(real["vliz"])
     classes = scores.argmax(axis=1)
-    half = np.arange(len(classes)) % 2 == 0
+    old, new = np.arange(0, len(classes), 2), np.arange(1, len(classes), 2)
     mix = np.bincount(classes, minlength=scores.shape[1]) / len(classes)
-    baseline = baseline_of(demo["vliz"][half], classes[half], mix, scores[half])
+    baseline = baseline_of(real["vliz"][old], classes[old], mix, scores[old])
 
     def seen(embeddings: FloatArray) -> Comparison:
         found = predictor.scores(embeddings)
         return compare(baseline, embeddings, found.argmax(axis=1), found.max(axis=1), permutations=200)
 
-    new = np.flatnonzero(~half)
-    common = np.argsort(-np.bincount(classes[new]))[0]
-    season = np.concatenate([new[classes[new] != common], new[classes[new] == common][:3]])
-    runs = [seen(demo["vliz"][new]), seen(demo["vliz"][season]), seen(demo["inverted"][season]), seen(demo["pygsuia"])]
-    found = separate(runs, mix_tolerance=0.1)
-    assert [f.verdict for f in found] == [Verdict.NONE, Verdict.SEASON, Verdict.INSTRUMENT, Verdict.INSTRUMENT]
-    assert found[1].image_p > 0.05
+    season = new[np.isin(classes[new], np.argsort(-mix)[:12])]  # twelve classes bloom, the others are gone
+    runs = [seen(e) for e in (real["vliz"][new], real["vliz"][season], real["inverted"], real["pygsuia"])]
+    found = separate(runs)
+    assert [f.verdict for f in found[:2]] == [Verdict.NONE, Verdict.SEASON]
+    assert min(f.image_p for f in found[:2]) > 0.01
+    # where everything falls into a few rare classes even a thousand images may not be enough to compare
+    assert found[2].verdict is Verdict.INSTRUMENT and found[3].verdict in (Verdict.INSTRUMENT, Verdict.UNCLEAR)
