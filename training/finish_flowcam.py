@@ -31,7 +31,9 @@ TARGET = 0.9
 QUANTILE = 0.99
 
 
-def files_of(folders: list[Path], class_ids: tuple[str, ...], leave_out: set[str], most: int) -> tuple[list, np.ndarray]:
+def files_of(
+    folders: list[Path], class_ids: tuple[str, ...], leave_out: set[str], most: int
+) -> tuple[list, np.ndarray]:
     """Files and classes, at most ``most`` of a class, chosen evenly by name."""
     files: list[Path] = []
     labels: list[int] = []
