@@ -157,7 +157,9 @@ def frame(width: int, height: int, marker: int = 0xC0, bits: int = 8) -> bytes:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"comment": b"of\xff\xc0 words"}, {"restart_marker_rows": 1}])
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"comment": b"of\xff\xc0 words"}, {"restart_marker_rows": 1}]
+)
 def test_a_jpeg_has_the_size_that_pillow_says(mode: str, options: dict[str, object]) -> None:
     exif = Image.Exif()
     exif[0x010E] = "described"
