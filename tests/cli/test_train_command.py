@@ -52,12 +52,16 @@ def run(*arguments: object, status: int = 0) -> dict:
 
 def test_three_commands_from_images_to_predictions(images: Path, tiny: Path, tmp_path: Path) -> None:
     found = run("train", "--images", images, "--name", "mine", "--out", tmp_path / "o", "--model", tiny, "-w", tmp_path)
-    assert {"model_id", "name", "mode", "classes", "images", "seconds", "evaluation", "warnings", "problems"} <= set(found)
+    assert {"model_id", "name", "mode", "classes", "images", "seconds", "evaluation", "warnings", "problems"} <= set(
+        found
+    )
     assert (found["name"], found["classes"], found["images"]) == ("mine", 2, 29)
     assert [p["names"] for p in found["problems"]] == [["Bubbles/0.png"]]
     assert run("evaluate", "--images", images, "--model", found["model"], "-w", tmp_path)["top1"] > 0.7
     out = tmp_path / "p.csv"
-    assert run("predict", "--images", images, "--out", out, "--model", found["model"], "-w", tmp_path)["predicted"] == 29
+    assert (
+        run("predict", "--images", images, "--out", out, "--model", found["model"], "-w", tmp_path)["predicted"] == 29
+    )
 
 
 def test_in_a_workspace_the_model_goes_by_its_name(images: Path, tiny: Path, tmp_path: Path) -> None:
