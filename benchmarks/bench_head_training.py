@@ -25,7 +25,7 @@ def clouds(n: int, dim: int, classes: int, seed: int = 0) -> tuple[np.ndarray, n
     labels = rng.choice(classes, n, p=share)
     labels[:classes] = range(classes)
     made = np.random.default_rng(1)
-    centres = made.normal(size=(classes, dim)).astype(np.float32) * 0.35
+    centres = made.normal(size=(classes, dim)).astype(np.float32) * 0.08
     mixing = (made.normal(size=(64, dim)) / 8).astype(np.float32)
     values = rng.standard_normal((n, dim), np.float32)
     values += rng.standard_normal((n, 64), np.float32) @ mixing * 3

@@ -21,7 +21,8 @@ from plankter.classify.novelty import load_reference
 from plankter.types import Annotation, Source, Verdict
 from plankter.workflow import training_inputs
 from plankter.workflow.compare import chosen_candidates, compare
-from plankter.workflow.predict import evaluate, predict
+from plankter.workflow.evaluate import evaluate
+from plankter.workflow.predict import predict
 from plankter.workflow.train import TrainConfig, train
 from plankter.workflow.workspace import init_workspace, open_workspace
 
