@@ -4,7 +4,7 @@
 
 RUN is what ``bench_dates.py prepare`` wrote (and ``train``, for the embeddings of networks trained on each fold).
 
-Contexts of the real set, which has dates only: the month; and temperature and salinity of a monthly climatology, an
+Contexts of the real set, which has dates only: the month (as sine and cosine, and as twelve flags); and temperature and salinity of a monthly climatology, an
 annual cycle of one harmonic (the form of Berx & Hughes 2009, doi 10.7489/1900-1: mean, amplitude, month of maximum)
 with rounded values of our own for the shallow Belgian shelf, see CLIMATOLOGY. Both are functions of the date alone.
 
@@ -145,12 +145,18 @@ def main() -> None:
         return check_context(embeddings, labels, names, numbers, groups.tolist(), fit_and_name, folds=FOLDS, seed=SEED)
 
     made_up, temperature = synthetic(labels)
-    if "imagenet_month" not in found:
-        keep("imagenet_month", frozen(columns, values, cruise))
-        keep("imagenet_climatology", frozen(tuple(CLIMATOLOGY), climatology(month), cruise))
-        keep("imagenet_synthetic_temperature", frozen(("temperature_c",), temperature[:, None], made_up))
-    keep("trained_month", on_trained(kept, args.run, columns, values))
-    keep("trained_climatology", on_trained(kept, args.run, tuple(CLIMATOLOGY), climatology(month)))
+    flags = (month[:, None] == np.arange(1, 13)).astype(float)
+    contexts = {
+        "imagenet_month": (columns, values, cruise),
+        "imagenet_climatology": (tuple(CLIMATOLOGY), climatology(month), cruise),
+        "imagenet_synthetic_temperature": (("temperature_c",), temperature[:, None], made_up),
+        "imagenet_month_flags": (tuple(f"month_{m}" for m in range(1, 13)), flags, cruise),
+    }
+    for name, given in contexts.items():
+        if name not in found:
+            keep(name, frozen(*given))
+    if "trained_month" not in found:
+        keep("trained_month", on_trained(kept, args.run, columns, values))
 
 
 if __name__ == "__main__":

@@ -263,7 +263,8 @@ def read_labels(workspace: Workspace, *, imported: bool = False, progress: Progr
                 continue
             run_of.append(record)
             index_of.append(index)
-            labels.append(classes.resolve(str(label.class_id)).class_id)
+            class_id = str(label.class_id)
+            labels.append(classes.resolve(class_id).class_id if class_id in classes else class_id)
             content.append(str(hashes[index]))
             um.append(record.run.um_per_px or np.nan)
     if len(set(labels)) < 2:
