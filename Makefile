@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-mlflow lint clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "plankter needs Python 3.11 or later; name one with: make PYTHON=python3.12 ..."; exit 1; }
@@ -23,6 +23,11 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q
+
+# A server of MLflow's own, which is 850 MB: not part of `make test`.
+test-mlflow: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'mlflow>=2.19'
+	$(BIN)/python -m pytest -q tests/workflow/test_mlflow_registry.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -9,75 +9,27 @@ a class) only compares the exported network with torch; nothing is fitted on the
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import onnx
 import torch
-from network import Backbone, Classifier, ConvNorm
-from onnx import TensorProto, helper, numpy_helper
-from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from plankter.classify.export_onnx import export_backbone
 from plankter.classify.head import load_head, save_head
 from plankter.classify.models import write_model_json
+from plankter.classify.networks import build_backbone
+from plankter.classify.networks.layers import Classifier
 from plankter.features.backbones import OpenVinoBackbone
 from plankter.vignettes.letterbox import letterbox, size_inputs
-
-FLOAT16_FROM_VALUES = 16  # smaller constants stay float32: they cost nothing
-
-
-def fold_norms(model: nn.Module) -> None:
-    """Every batch norm becomes weight and bias of its convolution."""
-    for module in model.modules():
-        if isinstance(module, ConvNorm):
-            module.conv = fuse_conv_bn_eval(module.conv, module.norm)
-            module.norm = nn.Identity()
-
-
-def float16_weights(graph: onnx.GraphProto) -> None:
-    """Initialisers stored as float16 and cast to float32 where they are used: half the size, the same arithmetic."""
-    casts = []
-    for tensor in graph.initializer:
-        name, values = tensor.name, numpy_helper.to_array(tensor)
-        if tensor.data_type != TensorProto.FLOAT or values.size < FLOAT16_FROM_VALUES:
-            continue
-        if np.abs(values).max() > np.finfo(np.float16).max:
-            raise SystemExit(f"{name}: a weight of {np.abs(values).max()} does not fit float16")
-        stored = name + "_float16"
-        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), stored))
-        casts.append(helper.make_node("Cast", [stored], [name], name=stored + "_cast", to=TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
-
-
-def export_backbone(backbone: Backbone, px: int, to: Path) -> None:
-    """Inputs ``vignettes`` uint8 (n, px, px) and ``sizes`` float32 (n, 3), output ``embedding`` float32 (n, dim)."""
-    example = (torch.zeros(2, px, px, dtype=torch.uint8), torch.zeros(2, 3))
-    buffer = io.BytesIO()
-    axes = {name: {0: "n"} for name in ("vignettes", "sizes", "embedding")}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the side of a feature map is fixed on purpose
-        torch.onnx.export(
-            backbone, example, buffer, input_names=["vignettes", "sizes"], output_names=["embedding"],
-            dynamic_axes=axes, opset_version=17, dynamo=False,
-        )  # fmt: skip
-    proto = onnx.load_from_string(buffer.getvalue())
-    float16_weights(proto.graph)
-    onnx.checker.check_model(proto, full_check=True)
-    to.write_bytes(proto.SerializeToString())
 
 
 def load_checkpoint(path: Path) -> tuple[Classifier, dict[str, Any]]:
     """The averaged network of a checkpoint, ready to be exported, and the checkpoint itself."""
     state = torch.load(path, weights_only=True, map_location="cpu")
-    model = Classifier(len(state["classes"]))
+    model = Classifier(build_backbone("mobilenet_v2"), len(state["classes"]))
     model.load_state_dict(state["average"])
     model.train(False)
     return model, state
@@ -154,12 +106,11 @@ def main() -> None:
     if args.card and args.card.is_file():
         card |= json.loads(args.card.read_text(encoding="utf-8"))
     args.out.mkdir(parents=True, exist_ok=True)
-    fold_norms(model)
     export_backbone(model.backbone, px, args.out / "backbone.onnx")
     save_head(args.out / "head.npz", model.head.weight.detach().numpy().T, model.head.bias.detach().numpy())
     (args.out / "CARD.md").write_text(card_text(args.out.name, card, classes, counts), encoding="utf-8")
     write_model_json(
-        args.out, name=args.out.name, backbone_name="mobilenet_v2_1.0_grey_size", dim=Backbone.dim, input_px=px,
+        args.out, name=args.out.name, backbone_name="mobilenet_v2_1.0_grey_size", dim=model.backbone.dim, input_px=px,
         class_ids=tuple(classes), class_counts=tuple(counts), temperature=args.temperature, card=card,
     )  # fmt: skip
     size_mb = sum(p.stat().st_size for p in args.out.iterdir()) / 1e6

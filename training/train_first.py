@@ -22,8 +22,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from images import read_class_folders, validation_names
-from network import Classifier, load_folded_imagenet
 
+from plankter.classify.finetune_loop import follow
+from plankter.classify.networks import build_backbone
+from plankter.classify.networks.layers import Classifier
+from plankter.classify.networks.mobilenet_v2 import load_folded_imagenet
 from plankter.classify.splits import judges
 from plankter.vignettes.augment import Augmentation, augment
 from plankter.vignettes.letterbox import size_inputs
@@ -103,14 +106,6 @@ class Progress:
         path.with_suffix(".new").replace(path)
 
 
-@torch.no_grad()
-def follow(average: Classifier, model: Classifier, step: int) -> None:
-    """Moves the running average of the weights a little; faster at the start, when they change most."""
-    keep = min(AVERAGE_DECAY, (1 + step) / (10 + step))
-    for kept, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        kept.copy_(kept * keep + new * (1 - keep) if kept.is_floating_point() else new)
-
-
 def train_epoch(at: Progress, data: dict, px: int, batch: int, save: Callable[[], None]) -> float:
     """One pass over the training images, or the rest of one that was killed; returns the mean loss."""
     bf16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text()
@@ -125,7 +120,7 @@ def train_epoch(at: Progress, data: dict, px: int, batch: int, save: Callable[[]
         loss.backward()
         at.optimiser.step()
         at.schedule.step()
-        follow(at.average, at.model, at.done * per_epoch + step)
+        follow(at.average, at.model, at.done * per_epoch + step, AVERAGE_DECAY)
         losses.append(loss.item())
         at.step = step + 1
         if step % SAVE_EVERY_STEPS == SAVE_EVERY_STEPS - 1:
@@ -142,7 +137,7 @@ def train_epoch(at: Progress, data: dict, px: int, batch: int, save: Callable[[]
 def start(classes: int, train: dict, weights: Path, lr: float, steps: int) -> Progress:
     """A network from ImageNet weights (npz) or from an earlier checkpoint's average (pt), its optimiser and one
     learning-rate cycle."""
-    model = Classifier(classes)
+    model = Classifier(build_backbone("mobilenet_v2"), classes)
     if weights.suffix == ".pt":
         model.load_state_dict(torch.load(weights, weights_only=True)["average"])
     else:

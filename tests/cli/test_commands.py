@@ -173,7 +173,15 @@ def test_errors_are_one_object_and_wrong_arguments_exit_2(tmp_path: Path) -> Non
     assert "flowcam" in run("classify", "--model", "nope", "-w", tmp_path, status=1)["error"]["message"]
     assert "no run 'x'" in run("classify", "x", "-w", tmp_path, status=1)["error"]["message"]
     assert CliRunner().invoke(app, ["ingest"]).exit_code == 2
-    assert CliRunner().invoke(app, ["models", "burn"]).exit_code == 2
+    for wrong in (
+        ["burn"],
+        ["export"],
+        ["import"],
+        ["import", "flowcam"],
+        ["list", "--file", "x"],
+        ["list", "flowcam"],
+    ):
+        assert CliRunner().invoke(app, ["models", *wrong]).exit_code == 2
 
 
 def test_one_bad_run_among_twenty(tmp_path: Path) -> None:
@@ -217,3 +225,30 @@ def test_listings(workspace: Path) -> None:
     assert any(model["name"] == "flowcam" and model["classes"] == 95 for model in run("models")["models"])
     assert {p["name"] for p in run("plugins")["plugins"]} >= {"flowcam", "sqlite", "memory", "csv", "parquet"}
     assert run("models", "show", "flowcam")["card"].startswith("#")
+
+
+def test_a_model_is_exported_imported_and_used(tmp_path: Path, source: Path) -> None:
+    made = run("models", "export", "flowcam", "--out", tmp_path)
+    assert Path(made["path"]).name == f"flowcam-{made['model_id']}.plankter-model.zip"
+    assert run("models", "import", "--file", made["path"], "-w", tmp_path, status=1)["error"]["code"] == "not_found"
+    run("init", tmp_path / "w")
+    found = run("models", "import", "--file", made["path"], "-w", tmp_path / "w")
+    assert found["status"] == "imported" and found["model_id"] == made["model_id"]
+    assert run("models", "import", "--file", made["path"], "-w", tmp_path / "w")["status"] == "unchanged"
+    run("models", "import", "--file", made["path"], "--out", tmp_path / "folder")
+    assert run("models", "show", tmp_path / "folder")["model_id"] == made["model_id"]
+    run("ingest", source, "-w", tmp_path / "w")
+    assert run("classify", "--model", made["model_id"], "-w", tmp_path / "w")["model_id"] == made["model_id"]
+    text = CliRunner().invoke(app, ["models", "export", "flowcam", "--out", str(tmp_path / "again.zip")]).stdout
+    assert "again.zip" in text and (tmp_path / "again.zip").read_bytes() == Path(made["path"]).read_bytes()
+
+
+def test_a_changed_model_file_is_refused_in_one_object(tmp_path: Path) -> None:
+    made = Path(run("models", "export", "flowcam", "--out", tmp_path)["path"])
+    data = bytearray(made.read_bytes())
+    data[len(data) // 2] ^= 1
+    made.write_bytes(data)
+    run("init", tmp_path / "w")
+    error = run("models", "import", "--file", made, "-w", tmp_path / "w", status=1)["error"]
+    assert error["path"] == str(made) and error["code"] in ("model", "unreadable")
+    assert len(run("models", "-w", tmp_path / "w")["models"]) == 1

@@ -79,10 +79,16 @@ def test_what_is_no_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="the network is missing"):
         OpenVinoBackbone(tmp_path / "backbone.onnx", precision="f32")
     broken = tmp_path / "backbone.onnx"
-    broken.write_bytes(b"\x08\x07 no network at all")
-    with pytest.raises(ModelError, match="cannot load the network") as caught:
-        OpenVinoBackbone(broken, precision="f32")
-    assert caught.value.path == str(broken)
+    contents = {
+        b"\x08\x07 no network at all": "expected an ONNX network",
+        bytes.fromhex("08083a0612046d61696e"): "cannot load the network",  # a graph with a name and nothing else
+        bytes.fromhex("3a042a027001"): "lies in another file",  # a tensor that is said to be elsewhere
+    }
+    for data, message in contents.items():
+        broken.write_bytes(data)
+        with pytest.raises(ModelError, match=message) as caught:
+            OpenVinoBackbone(broken, precision="f32")
+        assert caught.value.path == str(broken)
     with pytest.raises(ModelError, match="precision must be one of auto, f32, bf16"):
         OpenVinoBackbone(broken, precision="f16")
 

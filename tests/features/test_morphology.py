@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from plankter.features.measures_table import MEASURE_NAMES, MEASURES
-from plankter.features.morphology import MORPHOLOGY, measure, measure_many
+from plankter.features.morphology import BATCH, MORPHOLOGY, measure, measure_many
 from plankter.features.visualspreadsheet import visualspreadsheet_derived
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -268,3 +268,31 @@ def test_table_is_complete_and_documented() -> None:
     committed = (DOCS / "reference" / "measures.md").read_text(encoding="utf-8")
     assert committed == page, "stale: run python docs/make_reference.py"
     assert all(f"| `{name}` |" in committed for name in MEASURE_NAMES)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(0, 99)), min_size=1, max_size=9),
+    st.booleans(),
+)
+def test_particles_measured_together_are_measured_as_alone(sizes: list[tuple[int, int, int]], placed: bool) -> None:
+    rng = np.random.default_rng(len(sizes))
+    pairs: list[tuple[np.ndarray | None, np.ndarray | None]] = []
+    for height, width, share in sizes:
+        shape = (height, width) if share % 2 else (height, width, 3)
+        mask = rng.integers(0, 100, (height, width)) < share  # empty ones among them
+        pairs.append((rng.integers(0, 256, shape, np.uint8), mask))
+    origins = rng.integers(0, 900, (len(pairs), 2)).astype(float) if placed else np.full((len(pairs), 2), np.nan)
+    together = measure_many(pairs, 0.5, 1.5, origins_px=origins).values
+    for (image, mask), origin, row in zip(pairs, origins.tolist(), together, strict=True):
+        place = (int(origin[0]), int(origin[1])) if placed else None
+        assert np.array_equal(measure(image, mask, 0.5, 1.5, origin_px=place), row, equal_nan=True)
+
+
+def test_more_particles_than_are_measured_together() -> None:
+    rng = np.random.default_rng(1)
+    pairs = [(rng.integers(0, 256, (5, 6), np.uint8), np.ones((5, 6), bool)) for _ in range(2 * BATCH + 3)]
+    values = measure_many([*pairs[:200], (None, None), *pairs[200:]], 0.5, 0.0).values
+    assert values.shape[0] == 2 * BATCH + 4 and np.isnan(values[200]).all()
+    again = measure_many(reversed(pairs), 0.5, 0.0).values[::-1]
+    assert np.array_equal(np.delete(values, 200, axis=0), again, equal_nan=True)

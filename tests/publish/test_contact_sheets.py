@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plankter.publish.contact_sheets import WIDTH_PX, ContactSheet, contact_sheet, nice_length, spread
+from plankter.publish.contact_sheets import (
+    WIDTH_PX,
+    ContactSheet,
+    before_after_sheet,
+    contact_sheet,
+    nice_length,
+    spread,
+)
 from plankter.types import ImageArray
 
 PAPER = 238
@@ -111,3 +118,24 @@ def test_spread_puts_unknown_scores_last() -> None:
 @pytest.mark.parametrize(("longest", "nice"), [(160, 100), (50, 50), (49.9, 20), (0.3, 0.2), (1, 1), (1000, 1000)])
 def test_nice_lengths(longest: float, nice: float) -> None:
     assert nice_length(longest) == pytest.approx(nice)
+
+
+def test_before_and_after_stand_above_each_other_at_one_scale() -> None:
+    sheet = before_after_sheet([(plain(60, 60, 40), plain(30, 30, 90))] * 7, [plain(20, 20, 140)])
+    assert sheet.ndim == 3 and (sheet[:, :, 0] == sheet[:, :, 2]).all()
+    for grey, count, side in ((40, 7, 150), (90, 7, 75), (140, 1, 80)):
+        parts, _, stats, _ = cv2.connectedComponentsWithStats((sheet[:, :, 0] == grey).astype(np.uint8))
+        found = [tuple(entry[2:4]) for entry in stats[1:parts] if entry[4] > 100]
+        assert found == [(side, side)] * count, grey
+
+
+def test_large_images_fit_their_cells_and_colour_is_shown() -> None:
+    blue = np.zeros((900, 300, 3), np.uint8)
+    blue[:, :, 0] = 200
+    sheet = before_after_sheet([(blue, plain(900, 300, 10))])
+    assert ((sheet == (200, 0, 0)).all(axis=2)).sum() == pytest.approx(150 * 50, rel=0.02)
+
+
+def test_a_sheet_of_no_pairs_is_refused() -> None:
+    with pytest.raises(ValueError, match="got none"):
+        before_after_sheet([])

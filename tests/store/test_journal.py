@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from plankter._errors import StoreError
+from plankter.store.encoding import annotation_object, json_text
 from plankter.store.journal import Journal
 from plankter.testing.examples import example_fact
 from plankter.types import Source, Verdict
@@ -92,3 +93,15 @@ def test_threads_that_append_at_once(tmp_path: Path) -> None:
     assert [seq for seq, _ in entries] == list(range(1, 41))
     for first, second in zip(entries[::2], entries[1::2], strict=True):
         assert first[1] == second[1]  # lines of one call stay together
+
+
+def test_every_line_is_the_fact_as_json_whatever_its_texts_hold(tmp_path: Path) -> None:
+    odd = ['"index": null', 'a "seq": null b', "\\", "\u2028 {}", "%s {0}"]
+    facts = [example_fact(index=index, class_id=odd[index % 5], by=odd[-1 - index % 5]) for index in range(20)]
+    journal = Journal(tmp_path)
+    journal.append(FACTS)
+    journal.append([*facts, *facts])
+    lines = journal.path.read_text(encoding="utf-8").split("\n")[:-1]
+    told = [{**annotation_object(fact), "seq": n} for n, fact in enumerate([*FACTS, *facts, *facts], start=1)]
+    assert lines == [json_text(one) for one in told]
+    assert list(journal.read()) == [*FACTS, *facts, *facts]

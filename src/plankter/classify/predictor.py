@@ -15,6 +15,7 @@ from plankter.classify.decide import REASONS, Taxonomy, Thresholds, decide_many,
 from plankter.classify.head import load_head
 from plankter.classify.models import MODEL_JSON, read_model_json, thresholds_of
 from plankter.classify.novelty import Reference, load_reference
+from plankter.classify.trees import load_forest
 from plankter.taxa.classes import match_name
 from plankter.types import Model, Taxon
 
@@ -217,6 +218,8 @@ def load_scorer(folder: Path, facts: Mapping[str, Any]) -> Scorer:
         ModelError: damaged, or of a kind that is not known.
     """
     kind = (facts.get("head") or {}).get("kind", "linear")
+    if kind == "trees":
+        return load_forest(folder)
     if kind != "linear":
         raise ModelError(f"head kind {kind!r} is not known", path=folder)
     return load_head(folder)

@@ -33,4 +33,12 @@ def main() -> None:
     app()
 
 
-from plankter.cli import data, drift, models, upkeep  # noqa: E402, F401 - each module registers its commands
+from plankter.cli import (  # noqa: E402 - each module registers its commands
+    data,  # noqa: F401
+    drift,  # noqa: F401
+    evaluation,  # noqa: F401
+    models,  # noqa: F401
+    train,  # noqa: F401
+    transform,  # noqa: F401
+    upkeep,  # noqa: F401
+)

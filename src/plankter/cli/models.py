@@ -1,4 +1,4 @@
-"""Commands on models and their surroundings: predict, evaluate, models, taxa, plugins."""
+"""Commands on models and their surroundings: predict, models, taxa, plugins."""
 
 from __future__ import annotations
 
@@ -47,50 +47,55 @@ def _predict_text(found: dict[str, Any]) -> Iterator[str]:
 
 
 @app.command()
-def evaluate(
-    images: Images,
-    model: ModelName = "flowcam",
-    class_mix: ClassMix = None,
-    workspace: WorkspaceDir = HERE,
-    as_json: AsJson = False,
-) -> None:
-    """Say how often a model is right on a folder that holds one folder a class."""
-    from plankter.workflow.predict import evaluate as run
-    from plankter.workflow.workspace import maybe_workspace
-
-    with reporting(as_json), maybe_workspace(workspace) as opened, progress_bars() as progress:
-        found = run(images, model=model, workspace=opened, class_mix=class_mix, progress=progress)
-        emit(found, as_json, _evaluate_text)
-
-
-def _evaluate_text(found: dict[str, Any]) -> Iterator[str]:
-    yield f"{found['images']} images of {found['classes']} classes, {found['failures']} failures"
-    for name in ("top1", "top3", "top5", "macro_f1", "weighted_f1", "balanced_accuracy"):
-        yield f"  {name:<18}{100 * found[name]:6.2f} %"
-    for name in ("log_loss", "ece", "images_per_s"):
-        yield f"  {name:<18}{found[name]:8.3f}"
-    if found["unknown_folders"]:
-        yield f"  left out, no class of the model: {', '.join(found['unknown_folders'])}"
-
-
-@app.command()
 def models(
-    action: Annotated[str, typer.Argument(help="list or show.")] = "list",
-    name: Annotated[str | None, typer.Argument(help="The model to show.")] = None,
+    action: Annotated[str, typer.Argument(help="list, show, export, import or register.")] = "list",
+    name: Annotated[str | None, typer.Argument(help="The model: name, id, folder or models:/name/version.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="import: the file that export wrote.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="export: file or folder to write; import: a folder, not the workspace.")
+    ] = None,
+    registered: Annotated[str | None, typer.Option("--as", help="register: the name in the MLflow registry.")] = None,
     workspace: WorkspaceDir = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """List the models there are, or show one's card."""
-    from plankter.workflow.models import list_models, show_model
+    """List the models there are, show one's card, hand one on as one file, take one in, or register one in MLflow."""
+    from plankter.workflow import models as work
     from plankter.workflow.workspace import maybe_workspace
 
-    if action not in ("list", "show") or (action == "show") != (name is not None):
-        raise typer.BadParameter("expected 'list', or 'show NAME'")
+    _check_models_arguments(action, name, file)
     with reporting(as_json), maybe_workspace(workspace) as opened:
-        if name is None:
-            emit(list_models(opened), as_json, _models_text)
+        if action == "import" and file is not None:
+            emit(work.import_model(file, opened, out), as_json, _imported_text)
+        elif name is None:
+            emit(work.list_models(opened), as_json, _models_text)
+        elif action == "export":
+            emit(work.export_model(name, opened, out), as_json, _exported_text)
+        elif action == "register":
+            emit(work.register_model(name, opened, registered), as_json, _registered_text)
         else:
-            emit(show_model(name, opened), as_json, lambda d: iter([d["card"]]))
+            emit(work.show_model(name, opened), as_json, lambda d: iter([d["card"]]))
+
+
+def _check_models_arguments(action: str, name: str | None, file: Path | None) -> None:
+    needs_name = action in ("show", "export", "register")
+    if action not in ("list", "show", "export", "import", "register") or needs_name != (name is not None):
+        raise typer.BadParameter("expected 'list', 'show NAME', 'export NAME', 'import --file FILE' or 'register NAME'")
+    if (action == "import") != (file is not None):
+        raise typer.BadParameter("--file names the model to import; expected 'import --file FILE'")
+
+
+def _imported_text(found: dict[str, Any]) -> Iterator[str]:
+    done = "imported to" if found["status"] == "imported" else "is there already:"
+    yield f"{found['name']} ({found['model_id']}) {done} {found['path']}"
+
+
+def _exported_text(found: dict[str, Any]) -> Iterator[str]:
+    yield f"{found['name']} ({found['model_id']}) written to {found['path']}, {found['bytes'] / 1e6:.2f} MB"
+
+
+def _registered_text(found: dict[str, Any]) -> Iterator[str]:
+    done = "registered as" if found["status"] == "registered" else "is registered already as"
+    yield f"{found['name']} ({found['model_id']}) {done} {found['address']}"
 
 
 def _models_text(found: dict[str, Any]) -> Iterator[str]:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plankter._errors import ModelError
+from plankter.features.onnx_check import check_network_file
 
 BATCH = 32  # a fixed batch lets OpenVINO plan once; larger ones are not faster for small networks
 PRECISIONS = ("auto", "f32", "bf16")
@@ -73,7 +74,7 @@ class OpenVinoBackbone:
     runs on one core. The same pixels at the same place of a batch give the same numbers.
 
     Args:
-        onnx_path: the network.
+        onnx_path: the network; one whose tensors lie in other files is refused.
         precision: "f32", "bf16", or "auto": bf16 where the processor computes in it.
         threads: cores to use; None takes all that this process may use.
 
@@ -96,9 +97,14 @@ class OpenVinoBackbone:
         self.threads = max(1, threads or available_cores())
         if not onnx_path.is_file():
             raise ModelError("the network is missing", path=onnx_path, hint="copy the model's folder again")
+        if onnx_path.suffix != ".xml":  # OpenVINO's own format, for those who use this class alone
+            check_network_file(onnx_path)
         try:
             compiled = self._compile(core, onnx_path)
             requests = [compiled.create_infer_request() for _ in range(self.threads)]
+            # the binding fills a table at the first look at a tensor's data; two threads doing so at once wait for each
+            # other for ever: one for the interpreter, which the other holds, the other for the table
+            _ = requests[0].get_tensor("vignettes").data
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             first = (str(error).strip().splitlines() or ["unknown reason"])[-1]
             raise ModelError(f"OpenVINO cannot load the network: {first}", path=onnx_path) from error

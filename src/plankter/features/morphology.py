@@ -6,7 +6,8 @@ A mask may hold several objects, and every measure spans them all. Outlines run 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import cv2
@@ -15,9 +16,10 @@ import numpy.typing as npt
 
 from plankter.features.base import FeatureTable
 from plankter.features.measures_table import MEASURE_NAMES, MEASURES
+from plankter.features.morphology_grey import GreyMeasures
 from plankter.features.visualspreadsheet import visualspreadsheet_derived
 from plankter.types import ImageArray
-from plankter.vignettes.masks import border_pixels, instrument_grey, own_mask
+from plankter.vignettes.masks import instrument_grey, own_mask
 
 MORPHOLOGY = ("morphology", "1")
 
@@ -27,9 +29,9 @@ Mask = npt.NDArray[np.bool_]
 # VisualSpreadsheet's order of the 36 directions: of equal widths the first one gives its angle
 _ANGLES = np.array([angle for step in range(18) for angle in (5 * step, 5 * step - 90)], dtype=np.float64)
 _DIRECTIONS = np.stack((np.cos(np.deg2rad(_ANGLES)), -np.sin(np.deg2rad(_ANGLES))))  # y of an image points down
-_LEVELS = np.arange(256, dtype=np.float64)
+BATCH = 128  # particles measured together: more would not fit into the processor's cache
 
-# What is measured on pixels, in the order of `_pixel_row`; the rest of MEASURES is derived from it
+# What is measured on pixels, in the order of `_pixel_rows`; the rest of MEASURES is derived from it
 _SHAPE = MEASURE_NAMES[: MEASURE_NAMES.index("box_height_px") + 1]
 _GREY = MEASURE_NAMES[MEASURE_NAMES.index("grey_mean") :]
 _PIXEL_NAMES = (*_SHAPE, *_GREY, "circularity_hu")
@@ -61,7 +63,7 @@ def measure(
     Raises:
         ValueError: shapes that do not fit, or pixels that are not uint8.
     """
-    return _complete(np.array([_pixel_row(image, mask, origin_px)]), um_per_px, fringe_px)[0]
+    return _complete(_pixel_rows([(image, mask, origin_px)]), um_per_px, fringe_px)[0]
 
 
 def measure_many(
@@ -84,22 +86,28 @@ def measure_many(
     Raises:
         ValueError: shapes that do not fit, pixels that are not uint8, or fewer origins than pairs.
     """
-    rows: list[list[float]] = []
-    unknown = [math.nan] * len(_PIXEL_NAMES)
-    for number, (image, mask) in enumerate(pairs):
-        if image is None:
-            rows.append(unknown)
-            continue
-        origin = None
-        if origins_px is not None:
-            if number >= len(origins_px):
-                raise ValueError(f"origins_px has {len(origins_px)} rows, fewer than there are particles")
-            x, y = float(origins_px[number][0]), float(origins_px[number][1])
-            origin = (int(x), int(y)) if math.isfinite(x) and math.isfinite(y) else None
-        rows.append(_pixel_row(image, own_mask(image) if mask is None else mask, origin))
-    pixels = np.array(rows, dtype=np.float64).reshape(len(rows), len(_PIXEL_NAMES))
+    parts: list[Column] = []
+    numbered = enumerate(pairs)
+    while chunk := list(islice(numbered, BATCH)):
+        there: list[tuple[ImageArray, Mask, tuple[int, int] | None]] = []
+        rows = np.full((len(chunk), len(_PIXEL_NAMES)), np.nan)
+        for number, (image, mask) in chunk:
+            if image is None:
+                continue
+            origin = None if origins_px is None else _origin(origins_px, number)
+            there.append((image, own_mask(image) if mask is None else mask, origin))
+        rows[[image is not None for _, (image, _) in chunk]] = _pixel_rows(there)
+        parts.append(rows)
+    pixels = np.concatenate(parts) if parts else np.zeros((0, len(_PIXEL_NAMES)))
     name, version = MORPHOLOGY
     return FeatureTable(name, version, MEASURE_NAMES, _complete(pixels, um_per_px, fringe_px))
+
+
+def _origin(origins_px: npt.NDArray[Any], number: int) -> tuple[int, int] | None:
+    if number >= len(origins_px):
+        raise ValueError(f"origins_px has {len(origins_px)} rows, fewer than there are particles")
+    x, y = float(origins_px[number][0]), float(origins_px[number][1])
+    return (int(x), int(y)) if math.isfinite(x) and math.isfinite(y) else None
 
 
 def _complete(pixels: Column, um_per_px: float | None, fringe_px: float) -> npt.NDArray[np.float32]:
@@ -134,27 +142,45 @@ def _own_ratios(found: Mapping[str, Column]) -> dict[str, Column]:
         }
 
 
-def _pixel_row(image: ImageArray, mask: Mask, origin_px: tuple[int, int] | None) -> list[float]:
-    if mask.shape != image.shape[:2] or mask.dtype != np.bool_:
-        raise ValueError(f"expected a bool mask of shape {image.shape[:2]}, got {mask.dtype} {mask.shape}")
-    grey = instrument_grey(image)
-    bits = np.ascontiguousarray(mask).view(np.uint8)
-    contours, _ = cv2.findContours(bits, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    if not contours:
-        row = [math.nan] * len(_PIXEL_NAMES)
-        row[0] = row[1] = row[2] = 0.0
-        return row
-    outline = (contours[0] if len(contours) == 1 else np.concatenate(contours))[:, 0]
+def _pixel_rows(particles: Sequence[tuple[ImageArray, Mask, tuple[int, int] | None]]) -> Column:
+    """What is measured on pixels, (n, len(_PIXEL_NAMES)); of an empty mask 0 and NaN."""
+    found = np.full((len(particles), len(_PIXEL_NAMES)), np.nan)
+    found[:, :3] = 0.0  # areas and objects of an empty mask
+    positions: list[int] = []
+    shapes: list[tuple[float, ...]] = []
+    hulls: list[npt.NDArray[Any]] = []
+    grey_measures = GreyMeasures()
+    for position, (image, mask, _) in enumerate(particles):
+        if mask.shape != image.shape[:2] or mask.dtype != np.bool_:
+            raise ValueError(f"expected a bool mask of shape {image.shape[:2]}, got {mask.dtype} {mask.shape}")
+        grey = instrument_grey(image)
+        bits = np.ascontiguousarray(mask).view(np.uint8)
+        contours, _ = cv2.findContours(bits, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        if not contours:
+            continue
+        outline = (contours[0] if len(contours) == 1 else np.concatenate(contours))[:, 0]
+        hull = cv2.convexHull(outline)
+        positions.append(position)
+        shapes.append(_shape(bits, contours, hull))
+        hulls.append(hull[:, 0])
+        grey_measures.add(image, grey, bits, outline)
+    if positions:
+        shape = np.array(shapes)
+        feret = _ferets(hulls, [particles[position][2] for position in positions])
+        # area, filled area and objects come before the calliper widths, Hu's circularity last of all
+        found[positions] = np.hstack((shape[:, :3], feret, shape[:, 3:-1], grey_measures.rows(), shape[:, -1:]))
+    return found
+
+
+def _shape(bits: ImageArray, contours: Sequence[npt.NDArray[Any]], hull: npt.NDArray[Any]) -> tuple[float, ...]:
     filled = cv2.drawContours(np.zeros(bits.shape, dtype=np.uint8), contours, -1, 1, cv2.FILLED)
     moments = cv2.moments(filled, binaryImage=True)
-    hull = cv2.convexHull(outline)
     _, _, width, height = cv2.boundingRect(hull)
     major, minor, angle, circularity_hu = _ellipse(moments)
-    return [
+    return (
         float(cv2.countNonZero(bits)),
         moments["m00"],
         float(len(contours)),
-        *_feret(hull[:, 0], origin_px),
         math.fsum(cv2.arcLength(contour, True) for contour in contours),
         cv2.arcLength(hull, True),
         cv2.contourArea(hull),
@@ -163,9 +189,8 @@ def _pixel_row(image: ImageArray, mask: Mask, origin_px: tuple[int, int] | None)
         angle,
         float(width),
         float(height),
-        *_grey_row(image, grey, bits, outline),
         circularity_hu,
-    ]
+    )
 
 
 def _ellipse(moments: Mapping[str, float]) -> tuple[float, float, float, float]:
@@ -177,55 +202,24 @@ def _ellipse(moments: Mapping[str, float]) -> tuple[float, float, float, float]:
     return 4 * math.sqrt(middle + spread), 4 * math.sqrt(max(0.0, middle - spread)), angle, circularity_hu
 
 
-def _feret(hull: npt.NDArray[Any], origin_px: tuple[int, int] | None) -> tuple[float, float, float, float, float]:
-    along = hull @ _DIRECTIONS if origin_px is None else np.rint((hull + np.array(origin_px)) @ _DIRECTIONS)
-    widths = along.max(axis=0) - along.min(axis=0) + 1
-    longest, shortest = int(widths.argmax()), int(widths.argmin())
-    return (
-        float(widths[longest]),
-        float(widths[shortest]),
-        float(widths.sum()) / len(_ANGLES),
-        float(_ANGLES[longest]),
-        float(_ANGLES[shortest]),
+def _ferets(hulls: Sequence[npt.NDArray[Any]], origins_px: Sequence[tuple[int, int] | None]) -> Column:
+    """Greatest, least and mean calliper width and the directions of the first two, (n, 5)."""
+    points = np.array([len(hull) for hull in hulls])
+    starts = np.concatenate(([0], np.cumsum(points)[:-1]))
+    # one product a particle: the last bits of a product of all of them depend on how many they are
+    along = np.concatenate(
+        [
+            hull @ _DIRECTIONS if origin is None else np.rint((hull + np.array(origin)) @ _DIRECTIONS)
+            for hull, origin in zip(hulls, origins_px, strict=True)
+        ]
     )
-
-
-def _grey_row(image: ImageArray, grey: ImageArray, bits: ImageArray, outline: npt.NDArray[Any]) -> tuple[float, ...]:
-    counts = cv2.calcHist([grey], [0], bits, [256], [0, 256]).ravel().astype(np.float64)
-    n = float(counts.sum())
-    total = float(counts @ _LEVELS)
-    present = np.flatnonzero(counts)
-    away = _LEVELS - total / n
-    square = away * away
-    weighted = counts * square
-    variance = float(weighted.sum()) / n
-    sd = math.sqrt(variance)
-    varies = len(present) > 1
-    blue, green, red = cv2.mean(image, bits)[:3] if image.ndim == 3 else (total / n,) * 3
-    dx, dy = cv2.Sobel(grey, cv2.CV_16S, 1, 0), cv2.Sobel(grey, cv2.CV_16S, 0, 1)
-    xs, ys = outline[:, 0], outline[:, 1]
-    gradient = np.minimum((np.abs(dx[ys, xs]) + np.abs(dy[ys, xs])) / 2, 255)
-    outside = border_pixels(grey)[border_pixels(bits) == 0]
-    background = _median(np.bincount(outside, minlength=256)) if len(outside) else math.nan
-    return (
-        total / n,
-        sd,
-        total,
-        float(present[0]),
-        float(present[-1]),
-        _median(counts),
-        float(weighted @ away) / n / sd**3 if varies else math.nan,
-        float(weighted @ square) / n / variance**2 - 3 if varies else math.nan,
-        red,
-        green,
-        blue,
-        float(gradient.sum()) / len(gradient),
-        background,
-    )
-
-
-def _median(counts: npt.NDArray[Any]) -> float:
-    reached = counts.cumsum()
-    n = int(reached[-1])
-    low, high = np.searchsorted(reached, ((n - 1) // 2, n // 2), side="right")
-    return float(low + high) / 2
+    widths = np.maximum.reduceat(along, starts) - np.minimum.reduceat(along, starts) + 1
+    longest, shortest = widths.argmax(axis=1), widths.argmin(axis=1)
+    each = np.arange(len(widths))
+    return np.stack(
+        (
+            widths[each, longest], widths[each, shortest], widths.sum(axis=1) / len(_ANGLES), _ANGLES[longest],
+            _ANGLES[shortest],
+        ),
+        axis=1,
+    )  # fmt: skip

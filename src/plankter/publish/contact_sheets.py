@@ -1,4 +1,4 @@
-"""Many vignettes of one class on one picture, all at one scale, with a scale bar."""
+"""Many vignettes on one picture: of one class at one scale, with a scale bar; or before and after a change."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ _MAX_ZOOM = 2.0
 _PAPER = 238
 _FOOT_PX = 34
 _FONT_PX = 16
+_CELL_PX = 150  # of a pair before and after
+_PAIR_ZOOM = 4.0
+_COLUMNS = 6
+_CAPTION_PX = 26
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,60 @@ def contact_sheet(
     encoded = cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
     uri = "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
     return ContactSheet(uri, width, sheet.shape[0], tuple(index for index, _, _ in chosen), label)
+
+
+def before_after_sheet(
+    pairs: Sequence[tuple[ImageArray, ImageArray]], reference: Sequence[ImageArray] = ()
+) -> ImageArray:
+    """Images before a change above the same images after it, both of a pair at one scale; then what they should match.
+
+    Args:
+        pairs: before and after, uint8 (h, w) grey or (h, w, 3) BGR each.
+        reference: images of the set that was to be matched, shown below.
+
+    Returns:
+        uint8 (h, w, 3) BGR.
+
+    Raises:
+        ValueError: no pair to show.
+    """
+    if not pairs:
+        raise ValueError("expected pairs of images, got none")
+    bands: list[tuple[str, list[ImageArray]]] = []
+    for start in range(0, len(pairs), _COLUMNS):
+        shown = [_pair(before, after) for before, after in pairs[start : start + _COLUMNS]]
+        bands += [("before", [before for before, _ in shown]), ("after", [after for _, after in shown])]
+    for start in range(0, len(reference), _COLUMNS):
+        bands.append(("reference", [_pair(image, image)[0] for image in reference[start : start + _COLUMNS]]))
+    step = _CAPTION_PX + _CELL_PX
+    sheet = np.full((len(bands) * step + _GAP_PX, _COLUMNS * (_CELL_PX + _GAP_PX) + _GAP_PX, 3), _PAPER, np.uint8)
+    captions = []
+    for row, (caption, images) in enumerate(bands):
+        captions.append((caption, row * step + _CAPTION_PX // 2))
+        for column, image in enumerate(images):
+            x, y = _GAP_PX + column * (_CELL_PX + _GAP_PX), row * step + _CAPTION_PX
+            sheet[y : y + image.shape[0], x : x + image.shape[1]] = image
+    return _with_captions(sheet, captions)
+
+
+def _pair(before: ImageArray, after: ImageArray) -> tuple[ImageArray, ImageArray]:
+    """Both in colour and at the one scale that lets the larger fill its cell."""
+    zoom = min(_PAIR_ZOOM, _CELL_PX / max(*before.shape[:2], *after.shape[:2]))
+    return _in_colour(_resize(before, zoom)), _in_colour(_resize(after, zoom))
+
+
+def _in_colour(image: ImageArray) -> ImageArray:
+    return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
+
+
+def _with_captions(sheet: ImageArray, captions: Sequence[tuple[str, int]]) -> ImageArray:
+    from PIL import Image, ImageDraw
+
+    picture = Image.fromarray(sheet)
+    draw = ImageDraw.Draw(picture)
+    for caption, y in captions:
+        draw.text((_GAP_PX, y), caption, fill=(20, 20, 20), font=_font(), anchor="lm")
+    return np.asarray(picture)
 
 
 def nice_length(longest: float) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from plankter.publish.figures import _BAR, _BAR_2, _INK, _printable, _svg
+from plankter.publish.figures import BAR, BAR_2, INK, draw_svg, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,15 +51,15 @@ def control_chart_svg(
 
     def plot(axes: Axes) -> None:
         usual = np.isfinite(y) & ~odd
-        axes.plot(x[np.isfinite(y)], y[np.isfinite(y)], color=_BAR, linewidth=0.8)
-        axes.plot(x[usual], y[usual], "o", color=_BAR, markersize=6)
-        axes.plot(x[odd], y[odd], "D", color=_BAR_2, markersize=9)
+        axes.plot(x[np.isfinite(y)], y[np.isfinite(y)], color=BAR, linewidth=0.8)
+        axes.plot(x[usual], y[usual], "o", color=BAR, markersize=6)
+        axes.plot(x[odd], y[odd], "D", color=BAR_2, markersize=9)
         top = max(v for v in (tolerance, upper or 0.0, centre, *y.tolist()) if np.isfinite(v)) * 1.15
         lines = [(tolerance, "tolerance", "-"), (centre, "median of the runs", ":")]
         lines += [] if upper is None else [(upper, "limit of the series", "--")]
         placed: list[float] = []
         for level, name, style in sorted(line for line in lines if np.isfinite(line[0])):
-            axes.axhline(level, color=_INK, linewidth=0.9, linestyle=style)
+            axes.axhline(level, color=INK, linewidth=0.9, linestyle=style)
             at = max([level, *(p + top * 0.07 for p in placed[-1:])])
             axes.text(len(y) + 0.65, at, name, va="center", fontsize=9.5)
             placed.append(at)
@@ -69,12 +69,12 @@ def control_chart_svg(
         shown = x[::step]
         upright = len(x) > 6
         axes.set_xticks(
-            shown, [_printable(names[k - 1])[:24] for k in shown], rotation=60 if upright else 0,
+            shown, [printable(names[k - 1])[:24] for k in shown], rotation=60 if upright else 0,
             ha="right" if upright else "center", rotation_mode="anchor" if upright else "default", fontsize=9,
         )  # fmt: skip
         axes.set_ylabel(y_label)
 
-    return _svg("control", plot, (7.6, 3.8), description)
+    return draw_svg("control", plot, (7.6, 3.8), description)
 
 
 def accuracy_chart_svg(
@@ -101,16 +101,16 @@ def accuracy_chart_svg(
     odd = np.asarray(alarms, bool)
 
     def plot(axes: Axes) -> None:
-        for mask, colour, mark in ((~odd, _BAR, "o"), (odd, _BAR_2, "D")):
+        for mask, colour, mark in ((~odd, BAR, "o"), (odd, BAR_2, "D")):
             axes.vlines(x[mask], 100 * below[mask], 100 * above[mask], color=colour, linewidth=2)
             axes.plot(x[mask], 100 * y[mask], mark, color=colour, markersize=7)
         if expected is not None:
-            axes.axhline(100 * expected, color=_INK, linewidth=0.9, linestyle="--")
+            axes.axhline(100 * expected, color=INK, linewidth=0.9, linestyle="--")
             axes.text(len(y) + 0.65, 100 * expected, "expected", va="center", fontsize=9.5)
         axes.set_xlim(0.4, len(y) + 0.6)
         axes.set_ylim(0, 103)
         step = max(1, -(-len(x) // _MAX_TICKS))
-        axes.set_xticks(x[::step], [_printable(months[k - 1]) for k in x[::step]], fontsize=9)
+        axes.set_xticks(x[::step], [printable(months[k - 1]) for k in x[::step]], fontsize=9)
         axes.set_ylabel("right predictions (%)")
 
-    return _svg("accuracy", plot, (7.6, 2.8), description)
+    return draw_svg("accuracy", plot, (7.6, 2.8), description)

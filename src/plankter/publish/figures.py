@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # written by matplotlib, replaced by what an embedding page sets; alone in a viewer they fall back
-_INK, _BAR, _BAR_2 = "#010203", "#040506", "#070809"
-_COLOURS = {_INK: "currentColor", _BAR: "var(--bar, #1f7a99)", _BAR_2: "var(--bar-2, #c26a1a)"}
+INK, BAR, BAR_2 = "#010203", "#040506", "#070809"
+_COLOURS = {INK: "currentColor", BAR: "var(--bar, #1f7a99)", BAR_2: "var(--bar-2, #c26a1a)"}
 _STYLE = {
     "svg.fonttype": "none",
     "font.size": 11.0,
-    "text.color": _INK,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "text.parse_math": False,
     "axes.formatter.use_mathtext": False,
     "path.simplify": False,
 }
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]+")
 _MAX_NAME = 48
-_lock = threading.Lock()  # matplotlib's settings are one for the whole process
+DRAWING = threading.Lock()  # matplotlib's settings are one for the whole process
 
 
 def size_spectrum_svg(edges_um: npt.ArrayLike, values: npt.ArrayLike, *, y_label: str, description: str) -> str:
@@ -59,7 +59,7 @@ def size_spectrum_svg(edges_um: npt.ArrayLike, values: npt.ArrayLike, *, y_label
             floor = heights[shown].min() / 3
             axes.bar(
                 edges[:-1][shown], heights[shown] - floor, width=np.diff(edges)[shown], bottom=floor, align="edge",
-                color=_BAR, edgecolor="none", linewidth=0,
+                color=BAR, edgecolor="none", linewidth=0,
             )  # fmt: skip
             axes.set_ylim(floor, heights[shown].max() * 2)
             axes.set_xlim(edges[:-1][shown][0] / 1.15, edges[1:][shown][-1] * 1.15)
@@ -68,7 +68,7 @@ def size_spectrum_svg(edges_um: npt.ArrayLike, values: npt.ArrayLike, *, y_label
         axes.set_xlabel("equivalent spherical diameter (µm)")
         axes.set_ylabel(y_label)
 
-    return _svg("spectrum", plot, (7.2, 3.4), description)
+    return draw_svg("spectrum", plot, (7.2, 3.4), description)
 
 
 def class_counts_svg(
@@ -83,7 +83,7 @@ def class_counts_svg(
         x_label: what is counted.
     """
     ranked = sorted(((n, name) for name, n in counts.items() if n > 0), key=lambda pair: (-pair[0], pair[1]))
-    bars = [(_printable(name), n) for n, name in ranked[:top]]
+    bars = [(printable(name), n) for n, name in ranked[:top]]
     rest = ranked[top:]
     if rest:
         bars.append((f"{len(rest)} other classes", sum(n for n, _ in rest)))
@@ -92,7 +92,7 @@ def class_counts_svg(
         from matplotlib.ticker import MaxNLocator
 
         places = np.arange(len(bars))
-        colours = [_BAR_2 if rest and k == len(bars) - 1 else _BAR for k in places]
+        colours = [BAR_2 if rest and k == len(bars) - 1 else BAR for k in places]
         axes.barh(places, [n for _, n in bars], height=0.72, color=colours, linewidth=0)
         axes.set_yticks(places, [name for name, _ in bars])
         axes.set_ylim(len(bars) - 0.4 if bars else 0.6, -0.6)
@@ -105,7 +105,7 @@ def class_counts_svg(
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(x_label)
 
-    return _svg("classes", plot, (7.2, 0.9 + 0.27 * max(len(bars), 1)), description)
+    return draw_svg("classes", plot, (7.2, 0.9 + 0.27 * max(len(bars), 1)), description)
 
 
 def score_histogram_svg(scores: npt.ArrayLike, *, description: str) -> str:
@@ -116,7 +116,7 @@ def score_histogram_svg(scores: npt.ArrayLike, *, description: str) -> str:
     def plot(axes: Axes) -> None:
         from matplotlib.ticker import MaxNLocator
 
-        axes.bar(edges[:-1], counts, width=0.046, align="edge", color=_BAR, linewidth=0)
+        axes.bar(edges[:-1], counts, width=0.046, align="edge", color=BAR, linewidth=0)
         axes.set_xlim(0, 1)
         axes.set_ylim(0, max(int(counts.max()), 1) * 1.08)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], nbins=5))
@@ -124,10 +124,10 @@ def score_histogram_svg(scores: npt.ArrayLike, *, description: str) -> str:
         axes.set_xlabel("score of the best class")
         axes.set_ylabel("particles")
 
-    return _svg("scores", plot, (7.2, 2.6), description)
+    return draw_svg("scores", plot, (7.2, 2.6), description)
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     text = _UNPRINTABLE.sub(" ", name).strip() or "?"
     return text if len(text) <= _MAX_NAME else f"{text[: _MAX_NAME - 1]}…"
 
@@ -148,14 +148,14 @@ def _plain_ticks(axis: Any, limits: tuple[float, float]) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _svg(kind: str, plot: Callable[[Axes], None], size_inch: tuple[float, float], description: str) -> str:
+def draw_svg(kind: str, plot: Callable[[Axes], None], size_inch: tuple[float, float], description: str) -> str:
     # imported late and from its own modules: pyplot would keep state and look for a display
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     out = io.StringIO()
     fonts = logging.getLogger("matplotlib.font_manager")
-    with _lock, mpl.rc_context({**_STYLE, "svg.hashsalt": f"plankter-{kind}"}), warnings.catch_warnings():
+    with DRAWING, mpl.rc_context({**_STYLE, "svg.hashsalt": f"plankter-{kind}"}), warnings.catch_warnings():
         # a name in another script is drawn by the browser's fonts, not by ours
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         level = fonts.level

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from plankter.types import Flag, ImportedLabel, Particles, Run, Vignette
 
@@ -52,4 +52,32 @@ class Reader(Protocol):
 
     def vignettes(self, source: RunSource, particles: Particles) -> Iterator[Vignette]:
         """One `Vignette` a particle, in order; a damaged one carries ``failure`` and never stops the rest."""
+        ...
+
+
+@dataclass(frozen=True)
+class Portion:
+    """Neighbouring particles whose pixels can be read apart from the others, in another process too.
+
+    Attributes:
+        start: first particle.
+        stop: one past the last.
+        facts: what the reader needs to know of them: texts, numbers, None, lists and dicts, as JSON has them.
+    """
+
+    start: int
+    stop: int
+    facts: Mapping[str, Any]
+
+
+@runtime_checkable
+class PortionReader(Reader, Protocol):
+    """A reader whose pixels can be read in portions; `Reader.vignettes` gives the same in one go."""
+
+    def portions(self, source: RunSource, particles: Particles) -> list[Portion] | None:
+        """All particles of a run in portions of at most a few hundred, in order; None where that would be slower."""
+        ...
+
+    def portion_vignettes(self, portion: Portion) -> list[Vignette]:
+        """The vignettes of one portion, in order; needs no call of `read` or `portions` on the same object before."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from plankter.formats.flowcam_lst import parse_lst
 from plankter.formats.flowcam_quantities import quantities
 from plankter.formats.flowcam_text import decode_text
 from plankter.formats.flowcam_time import Started
-from plankter.readers.base import ReadRun, RunSource
+from plankter.readers.base import Portion, ReadRun, RunSource
 from plankter.readers.flowcam_folder import IMAGES, RunFolder, why_not
-from plankter.readers.flowcam_pages import PageHeader, hash_and_header, outside, vignettes
+from plankter.readers.flowcam_pages import PageHeader, hash_and_header, outside, portion_vignettes, portions, vignettes
 from plankter.readers.flowcam_parts import (
     csv_problems,
     labels,
@@ -100,6 +101,14 @@ class FlowCamReader:
         """One `Vignette` a particle, in order, cut from the collages; the mask is the instrument's own."""
         return vignettes(RunFolder(source.path), particles)
 
+    def portions(self, source: RunSource, particles: Particles) -> list[Portion] | None:
+        """One portion a collage, more where it holds many particles; None where the list jumps between collages."""
+        return portions(RunFolder(source.path), particles)
+
+    def portion_vignettes(self, portion: Portion) -> list[Vignette]:
+        """`vignettes` of the particles of one portion."""
+        return portion_vignettes(portion)
+
 
 def _named(flag: Flag, list_name: str) -> Flag:
     # a row without a file is one of the list
@@ -108,19 +117,27 @@ def _named(flag: Flag, list_name: str) -> Flag:
 
 def _files(folder: RunFolder, table: ListTable) -> _Files:
     found = _Files()
-    for name in folder.files({name for name in table.collage if name}):
-        path = folder.folder / name
-        try:
-            if path.suffix.lower() in IMAGES:
-                found.digests[name], header = hash_and_header(path)
-                if header is not None:
-                    found.headers[name] = header
-            else:
-                with path.open("rb") as file:
-                    found.digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            found.flags.append(Flag("unreadable-file", f"{name} cannot be read: {error.strerror}", file=name))
+    names = folder.files({name for name in table.collage if name})
+    # hashing leaves Python's lock alone: two files at a time
+    with ThreadPoolExecutor(2, thread_name_prefix="hash") as pool:
+        for name, looked in zip(names, pool.map(lambda name: _look(folder.folder / name), names), strict=True):
+            if isinstance(looked, OSError):
+                found.flags.append(Flag("unreadable-file", f"{name} cannot be read: {looked.strerror}", file=name))
+                continue
+            found.digests[name], header = looked
+            if header is not None:
+                found.headers[name] = header
     return found
+
+
+def _look(path: Path) -> tuple[str, PageHeader | None] | OSError:
+    try:
+        if path.suffix.lower() in IMAGES:
+            return hash_and_header(path)
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest(), None
+    except OSError as error:
+        return error
 
 
 def _particles(folder: RunFolder, table: ListTable, files: _Files) -> tuple[Particles, list[Flag], bool]:

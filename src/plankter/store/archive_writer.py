@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import re
-import struct
-import zipfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,91 +19,9 @@ from plankter.store.archived_run import RUN_FILE, RUN_FORMAT, ArchivedRun, read_
 from plankter.store.encoding import json_text, run_object
 from plankter.store.files import plain_name, sha256_of, sync, write_text
 from plankter.store.parquet import feature_table, new_pixels, particle_table, write_table
+from plankter.store.zip_members import PackedPixels, ZipWriter, pack_pixels
 from plankter.types import ImportedLabel, Particles, Run
 from plankter.vignettes.codec import decode_image
-
-_PNG = b"\x89PNG\r\n\x1a\n"
-_LOCAL_HEADER_BYTES = 30
-_SPILL_BYTES = 1_000_000
-
-
-class _Unspilled:
-    """The file that zipfile writes to, its last members still in memory.
-
-    zipfile goes back to the header after each member; a buffered file writes itself out at every such step, which
-    took a sixth of an ingest's time.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("wb", buffering=0)
-        self._begin, self._at = 0, 0
-        self._data = bytearray()
-
-    def tell(self) -> int:
-        return self._begin + self._at
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        at = offset - self._begin
-        if whence != 0 or not 0 <= at <= len(self._data):
-            raise OSError(f"cannot go to {offset}: only the last members are still in memory")
-        self._at = at
-        return offset
-
-    def write(self, data: bytes) -> int:
-        self._data[self._at : self._at + len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-    def flush(self) -> None:
-        """Nothing: `spill` writes."""
-
-    def spill(self) -> None:
-        """Writes what is in memory; called between members only."""
-        left = memoryview(self._data)
-        while left:
-            left = left[self._file.write(left) :]
-        del left
-        self._begin, self._at = self._begin + len(self._data), 0
-        self._data = bytearray()
-
-    def size(self) -> int:
-        """Bytes in memory."""
-        return len(self._data)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _Pack:
-    """A zip of stored members, written in one pass; tells where each member's bytes begin."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = _Unspilled(path)
-        self._zip = zipfile.ZipFile(cast(IO[bytes], self._file), "w", zipfile.ZIP_STORED, allowZip64=True)
-
-    def add(self, index: int, data: bytes) -> int:
-        """Adds a member and returns the position of its first byte."""
-        entry = zipfile.ZipInfo(f"{index:06d}.png")  # without a time: the same run is the same bytes
-        self._zip.writestr(entry, data)
-        if self._file.size() > _SPILL_BYTES:
-            self._file.spill()
-        return entry.header_offset + _LOCAL_HEADER_BYTES + len(entry.filename)
-
-    def close(self) -> None:
-        """Writes the directory."""
-        try:
-            self._zip.close()
-            self._file.spill()
-        finally:
-            self._file.close()
-
-
-def png_size(data: bytes) -> tuple[int, int]:
-    """Width and height in px by a PNG's header; 0, 0 for anything else."""
-    if data[:8] != _PNG or len(data) < 24:
-        return 0, 0
-    width, height = struct.unpack(">II", data[16:24])
-    return width, height
 
 
 class RunWriter:
@@ -118,9 +34,9 @@ class RunWriter:
 
     def __init__(self, partial: Path, folder: Path) -> None:
         self._partial, self._folder = partial, folder
-        self._packs = {kind: _Pack(partial / f"{kind}s.zip") for kind in ("vignette", "mask")}
+        self._packs = {kind: ZipWriter(partial / f"{kind}s.zip") for kind in ("vignette", "mask")}
         self._pixels = new_pixels()
-        self._closed = False
+        self._closed: dict[str, tuple[str, int]] | None = None
 
     def __enter__(self) -> RunWriter:
         return self
@@ -131,14 +47,16 @@ class RunWriter:
         with contextlib.suppress(OSError, ValueError):  # the folder is thrown away; what matters is the first error
             self._close()
 
-    def _close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            first, second = self._packs.values()
+    def _close(self) -> dict[str, tuple[str, int]]:
+        """SHA-256 and bytes of each zip, by its role."""
+        if self._closed is None:
+            self._closed = {}  # once only, also where the disk is full
+            (first, one), (second, other) = self._packs.items()
             try:
-                first.close()
+                self._closed[f"{first}s"] = one.close()
             finally:
-                second.close()
+                self._closed[f"{second}s"] = other.close()
+        return self._closed
 
     def _fill(self, count: int) -> None:
         while len(self._pixels["sha256"]) < count:
@@ -151,17 +69,29 @@ class RunWriter:
         Raises:
             StoreError: not by rising index.
         """
+        self.add_packed(pack_pixels([(index, vignette_png, mask_png)]), index, index + 1)
+
+    def add_packed(self, packed: PackedPixels, start: int, stop: int) -> None:
+        """Adds the pixels of the particles ``start`` to ``stop``, packed by `pack_pixels`.
+
+        Raises:
+            StoreError: not by rising index, or a particle that is none of these.
+        """
         pixels = self._pixels
-        if index < len(pixels["sha256"]):
-            raise StoreError(f"particle {index} came after particle {len(pixels['sha256']) - 1}")
-        self._fill(index + 1)
-        for kind, data in (("vignette", vignette_png), ("mask", mask_png)):
-            if data is not None:
-                pixels[f"{kind}_offset"][index] = self._packs[kind].add(index, data)
-                pixels[f"{kind}_length"][index] = len(data)
-        if vignette_png is not None:
-            pixels["sha256"][index] = hashlib.sha256(vignette_png).hexdigest()
-            pixels["vignette_width_px"][index], pixels["vignette_height_px"][index] = png_size(vignette_png)
+        if start < len(pixels["sha256"]):
+            raise StoreError(f"particle {start} came after particle {len(pixels['sha256']) - 1}")
+        for kind, members in (("vignette", packed.vignettes), ("mask", packed.masks)):
+            if any(not start <= index < stop for index in members.index):
+                raise StoreError(f"expected pixels of the particles {start} to {stop - 1}, got {members.index}")
+            self._fill(stop)
+            at = self._packs[kind].add(members)
+            offsets, lengths = pixels[f"{kind}_offset"], pixels[f"{kind}_length"]
+            for index, offset, length in zip(members.index, members.offset, members.length, strict=True):
+                offsets[index], lengths[index] = at + offset, length
+        widths, heights, digests = (pixels[name] for name in ("vignette_width_px", "vignette_height_px", "sha256"))
+        for index, digest, size in zip(packed.vignettes.index, packed.sha256, packed.size_px, strict=True):
+            digests[index] = digest
+            widths[index], heights[index] = size
 
     def commit(
         self,
@@ -197,7 +127,7 @@ class RunWriter:
             shape = f"{len(self._pixels['sha256'])} pixels and features of shape {np.shape(feature_values)}"
             raise StoreError(f"run {run.run_id} has {n} particles, but {shape}")
         self._fill(n)
-        self._close()
+        zips = self._close()
         old = ArchivedRun(self._folder) if (self._folder / RUN_FILE).exists() else None
         if old is not None:
             self._compare(old, n)
@@ -205,18 +135,21 @@ class RunWriter:
         files = {"vignettes": "vignettes.zip", "masks": "masks.zip", "instrument": "instrument.parquet"}
         files |= {"labels": "labels.json", "features": features}
         (self._partial / "features").mkdir()
-        write_table(
-            particle_table(particles, self._pixels), self._partial / files["instrument"], {"run_id": run.run_id}
-        )
-        facts = {"name": feature_set, "version": feature_version}
-        write_table(feature_table(feature_columns, feature_values), self._partial / features, facts)
-        listed = [[label.index, label.class_name, label.classification] for label in labels]
-        (self._partial / files["labels"]).write_text(json_text(listed) + "\n", encoding="utf-8")
+        with ThreadPoolExecutor(2) as pool:  # the disk takes in the pixels while the tables are made
+            synced = [pool.submit(sync, self._partial / files[role]) for role in zips]
+            table, named = particle_table(particles, self._pixels), {"run_id": run.run_id}
+            write_table(table, self._partial / files["instrument"], named)
+            facts = {"name": feature_set, "version": feature_version}
+            write_table(feature_table(feature_columns, feature_values), self._partial / features, facts)
+            listed = [[label.index, label.class_name, label.classification] for label in labels]
+            (self._partial / files["labels"]).write_text(json_text(listed) + "\n", encoding="utf-8")
+            for one in synced:
+                one.result()
         offsets = {kind: np.array(self._pixels[f"{kind}_offset"], np.int64) for kind in self._packs}
         counts = {f"{kind}s": int((at >= 0).sum()) for kind, at in offsets.items()}
         counts |= {"particles": n, "failures": sum(failure is not None for failure in particles.failure)}
         head = {"format": RUN_FORMAT, "run": run_object(run), "fringe_px": float(fringe_px), "counts": counts}
-        self._place(files, head, old)
+        self._place(files, head, old, zips)
 
     def _compare(self, old: ArchivedRun, n: int) -> None:
         """Refuses to take away or change pixels that are in the archive."""
@@ -237,12 +170,15 @@ class RunWriter:
             file.seek(self._pixels["vignette_offset"][index])
             return file.read(self._pixels["vignette_length"][index])
 
-    def _place(self, files: dict[str, str], head: dict[str, Any], old: ArchivedRun | None) -> None:
+    def _place(
+        self, files: dict[str, str], head: dict[str, Any], old: ArchivedRun | None, zips: dict[str, tuple[str, int]]
+    ) -> None:
         """A new folder is moved whole; into one that exists new files go under new names, then `run.json` changes."""
         entries: dict[str, dict[str, Any]] = {}
         for role, name in files.items():
             path = self._partial / name
-            entries[role] = {"name": name, "sha256": sha256_of(path), "bytes": path.stat().st_size}
+            digest, size = zips.get(role) or (sha256_of(path), path.stat().st_size)
+            entries[role] = {"name": name, "sha256": digest, "bytes": size}
         if old is None:
             for name in files.values():
                 sync(self._partial / name)

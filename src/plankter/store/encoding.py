@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from plankter.types import Annotation, Flag, Run, Sample, Severity, Source, StandingLabel, Taxon, Verdict
@@ -21,12 +22,15 @@ _FLAG = ("code", "message", "file", "row")
 _TAXON = ("class_id", "name", "aphia_id", "qualifier", "kind", "parent", "merged_into")
 _ANNOTATION = ("run_id", "index", "class_id", "annotator", "on_model_id", "on_class_id")
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True)
+
 
 def json_text(value: Any) -> str:
     """JSON with its keys in order: the same value is always the same text."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return _ENCODER.encode(value)
 
 
+@lru_cache(256)
 def time_text(at: datetime | None) -> str | None:
     """ISO 8601 in UTC to the microsecond."""
     return None if at is None else at.astimezone(UTC).isoformat()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -39,8 +40,7 @@ class Journal:
             return self._last()[0]
         with self._lock.held():
             last, whole = self._last()
-            lines = [json_text({**annotation_object(fact), "seq": last + n}) for n, fact in enumerate(new, start=1)]
-            data = "".join(line + "\n" for line in lines).encode("utf-8")
+            data = _lines(new, last + 1).encode("utf-8")
             with disk_full_said(self.path), self.path.open("ab") as file:
                 if whole < file.tell():
                     file.truncate(whole)  # the line that a kill cut short
@@ -93,3 +93,21 @@ class Journal:
     def read(self) -> Iterator[Annotation]:
         """`entries` without the numbers."""
         return (fact for _, fact in self.entries())
+
+
+def _lines(facts: Iterable[Annotation], first: int) -> str:
+    """A line of JSON each, numbered from ``first``; what many facts share, as those of an import do, is written once."""
+    known: dict[tuple[object, ...], list[str]] = {}
+    lines = []
+    for number, fact in enumerate(facts, start=first):
+        shared = (
+            fact.run_id, fact.class_id, fact.verdict, fact.annotator, fact.at, fact.source, fact.on_model_id,
+            fact.on_class_id,
+        )  # fmt: skip
+        pieces = known.get(shared)
+        if pieces is None:
+            # no text within can look like this: its quotes are escaped
+            whole = json_text({**annotation_object(fact), "index": None, "seq": None})
+            pieces = known[shared] = re.split(r'(?<="index": )null|(?<="seq": )null', whole)
+        lines.append(f"{pieces[0]}{fact.index}{pieces[1]}{number}{pieces[2]}\n")
+    return "".join(lines)

@@ -6,19 +6,21 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, text, update
+from sqlalchemy import Connection, Row, delete, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from plankter._errors import NotFound
-from plankter.store.encoding import annotation_object, annotation_of, status_of, time_of
+from plankter.store.encoding import annotation_of, status_of, time_of, time_text
 from plankter.store.sqlite_connect import Database
-from plankter.store.sqlite_rows import drop_empty_counts, live_run
-from plankter.store.sqlite_schema import annotation, class_count, particle, run, standing
+from plankter.store.sqlite_rows import drop_empty_counts, insert_rows, live_run, plain_rows
+from plankter.store.sqlite_schema import annotation, class_count, run, standing
 from plankter.types import Annotation, Source, StandingLabel, Verdict, standing_label
 
 BATCH = 5000
+_FACT = tuple(column.name for column in annotation.c if column.name != "seq")
 
 
 def annotate(database: Database, annotations: Sequence[Annotation]) -> int:
@@ -28,8 +30,7 @@ def annotate(database: Database, annotations: Sequence[Annotation]) -> int:
         for fact in annotations:
             by_run[fact.run_id].add(fact.index)
         keys = {run_id: _key_for(connection, run_id, indices) for run_id, indices in by_run.items()}
-        if annotations:
-            connection.execute(insert(annotation), [_row(fact) for fact in annotations])
+        insert_rows(connection, annotation, _FACT, [_row(fact) for fact in annotations])
         for run_id, indices in by_run.items():
             refold(connection, run_id, keys[run_id], indices)
         last = connection.execute(text("SELECT seq FROM sqlite_sequence WHERE name = 'annotation'")).scalar()
@@ -43,9 +44,11 @@ def _key_for(connection: Connection, run_id: str, indices: set[int]) -> int:
     return int(row.run_key)
 
 
-def _row(fact: Annotation) -> dict[str, Any]:
-    found = annotation_object(fact)
-    return {("idx" if name == "index" else name): value for name, value in found.items()}
+def _row(fact: Annotation) -> tuple[Any, ...]:
+    return (
+        fact.run_id, fact.index, fact.class_id, fact.verdict.value, fact.annotator, time_text(fact.at),
+        fact.source.value, fact.on_model_id, fact.on_class_id,
+    )  # fmt: skip
 
 
 def _fact(row: Mapping[Any, Any]) -> Annotation:
@@ -54,16 +57,24 @@ def _fact(row: Mapping[Any, Any]) -> Annotation:
 
 def folded(connection: Connection, run_id: str, indices: Iterable[int] | None = None) -> dict[int, StandingLabel]:
     """The standing labels of a run's particles, from their facts."""
-    chosen = select(annotation).where(annotation.c.run_id == run_id)
+    said, values = f"SELECT idx, {', '.join(_FACT)} FROM annotation WHERE run_id = ?", [run_id]
     if indices is not None:
-        among = text("annotation.idx IN (SELECT value FROM json_each(:indices))")
-        chosen = chosen.where(among.bindparams(indices=json.dumps(sorted(indices))))
-    rows = connection.execute(chosen.order_by(annotation.c.idx, annotation.c.seq)).mappings().all()
-    labels = {
-        index: standing_label([_fact(fact) for fact in facts])
-        for index, facts in groupby(rows, key=lambda row: int(row["idx"]))
-    }
-    return {index: label for index, label in labels.items() if label is not None}
+        said += " AND idx IN (SELECT value FROM json_each(?))"
+        values.append(json.dumps(sorted(indices)))
+    rows = plain_rows(connection, f"{said} ORDER BY idx, seq", values)
+    # a fold knows nothing of the particle: what was said alike of many, as by an import, is folded once
+    known: dict[tuple[Any, ...], StandingLabel | None] = {}
+    labels: dict[int, StandingLabel] = {}
+    after_index = 1 + _FACT.index("class_id")
+    for index, facts in groupby(rows, key=itemgetter(0)):
+        alike = list(facts)
+        key = tuple(fact[after_index:] for fact in alike)
+        if key not in known:
+            known[key] = standing_label([_fact(dict(zip(_FACT, fact[1:], strict=True))) for fact in alike])
+        label = known[key]
+        if label is not None:
+            labels[index] = label
+    return labels
 
 
 def refold(connection: Connection, run_id: str, key: int, indices: set[int]) -> None:
@@ -72,30 +83,33 @@ def refold(connection: Connection, run_id: str, key: int, indices: set[int]) -> 
         return
     listed = {"indices": json.dumps(sorted(indices))}
     among = text("idx IN (SELECT value FROM json_each(:indices))").bindparams(**listed)
-    earlier = connection.execute(
-        select(particle.c.idx, particle.c.label, particle.c.status).where(particle.c.run_key == key, among)
-    ).all()
+    earlier = plain_rows(
+        connection,
+        "SELECT idx, label, status FROM particle WHERE run_key = ? AND idx IN (SELECT value FROM json_each(?))",
+        [key, listed["indices"]],
+    )
     labels = folded(connection, run_id, indices)
     change: Counter[str] = Counter()
-    cached = []
+    rows = []
     for index, label, status in earlier:
         now = labels.get(index)
-        cached.append({"i": index, "l": now.class_id if now else None, "s": status_of(now)})
-        change[label or ""] -= status == "validated"
-        change[cached[-1]["l"] or ""] += cached[-1]["s"] == "validated"
-    row = update(particle).where(particle.c.run_key == key, particle.c.idx == bindparam("i"))
-    connection.execute(row.values(label=bindparam("l"), status=bindparam("s")), cached)
+        class_id, state = now.class_id if now else None, status_of(now)
+        if (class_id, state) != (label, status):
+            rows.append((class_id, state, key, index))
+            change[label or ""] -= status == "validated"
+            change[class_id or ""] += state == "validated"
+    if rows:
+        connection.exec_driver_sql("UPDATE particle SET label = ?, status = ? WHERE run_key = ? AND idx = ?", rows)
     connection.execute(delete(standing).where(standing.c.run_id == run_id, among))
-    if labels:
-        connection.execute(insert(standing), [_standing_row(run_id, index, labels[index]) for index in labels])
+    names = [column.name for column in standing.c]
+    insert_rows(connection, standing, names, [_standing_row(run_id, index, labels[index]) for index in labels])
     _count_validated(connection, run_id, change)
 
 
-def _standing_row(run_id: str, index: int, label: StandingLabel) -> dict[str, Any]:
-    return {
-        "run_id": run_id, "idx": index, "class_id": label.class_id, "verdict": label.verdict.value,
-        "annotator": label.annotator, "at": label.at.isoformat(), "source": label.source.value,
-    }  # fmt: skip
+def _standing_row(run_id: str, index: int, label: StandingLabel) -> tuple[Any, ...]:
+    return (
+        run_id, index, label.class_id, label.verdict.value, label.annotator, time_text(label.at), label.source.value,
+    )  # fmt: skip
 
 
 def _count_validated(connection: Connection, run_id: str, change: Counter[str]) -> None:

@@ -6,13 +6,14 @@ waits for one chunk at most.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import repeat
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from plankter._errors import Conflict, NotFound
@@ -21,7 +22,7 @@ from plankter.store.encoding import json_text, run_object, time_text
 from plankter.store.memory import best_of, known
 from plankter.store.sqlite_connect import Database
 from plankter.store.sqlite_labels import refold
-from plankter.store.sqlite_rows import drop_empty_counts, ensure_sample, live_run
+from plankter.store.sqlite_rows import drop_empty_counts, ensure_sample, insert_rows, live_run
 from plankter.store.sqlite_schema import (
     DONE,
     INGESTING,
@@ -34,7 +35,9 @@ from plankter.store.sqlite_schema import (
 )
 from plankter.types import Predictions, Run
 
+_NAMES = tuple(column.name for column in particle.c)
 _CARRIED = ("predicted", "score", "label", "status")
+_NOTHING = (None, None, None, "unlabelled")
 
 
 def put_run(database: Database, new: Run, rows: ParticleRows, at: datetime) -> None:
@@ -50,12 +53,10 @@ def put_run(database: Database, new: Run, rows: ParticleRows, at: datetime) -> N
             )
         columns = _columns(new.run_id, rows)
 
-        def chunk(start: int, stop: int, earlier: list[dict[str, Any]]) -> list[dict[str, Any]]:
-            part = [dict(zip(columns, values, strict=True)) for values in zip(*_cut(columns, start, stop), strict=True)]
-            for position, row in enumerate(part):
-                row["idx"] = start + position
-                row.update(earlier[position] if earlier else dict.fromkeys(_CARRIED) | {"status": "unlabelled"})
-            return part
+        def chunk(key: int, start: int, stop: int, earlier: _Earlier) -> _Rows:
+            part = [values[start:stop] for values in columns]
+            carried = list(zip(*earlier, strict=True)) if earlier else [repeat(value) for value in _NOTHING]
+            return list(zip(repeat(key), range(start, stop), *part, *carried))
 
         facts = {
             "run_id": new.run_id, "sample_id": new.sample_id, "name": new.name, "facts": json_text(run_object(new)),
@@ -70,21 +71,18 @@ def put_run(database: Database, new: Run, rows: ParticleRows, at: datetime) -> N
             ensure_sample(connection, new.sample_id)
 
 
-def _columns(run_id: str, rows: ParticleRows) -> dict[str, list[Any]]:
-    return {
-        "run_id": [run_id] * len(rows),
-        "width_px": rows.width_px.tolist(),
-        "height_px": rows.height_px.tolist(),
-        "esd_um": [known(value) for value in rows.esd_um.tolist()],
-        "area_um2": [known(value) for value in rows.area_um2.tolist()],
-        "has_vignette": rows.has_vignette.astype(int).tolist(),
-        "has_mask": rows.has_mask.astype(int).tolist(),
-        "failure": list(rows.failure),
-    }
-
-
-def _cut(columns: Mapping[str, list[Any]], start: int, stop: int) -> list[list[Any]]:
-    return [values[start:stop] for values in columns.values()]
+def _columns(run_id: str, rows: ParticleRows) -> list[list[Any]]:
+    """What a run's list and pixels say, in the order of the table: run_id to failure."""
+    return [
+        [run_id] * len(rows),
+        rows.width_px.tolist(),
+        rows.height_px.tolist(),
+        [known(value) for value in rows.esd_um.tolist()],
+        [known(value) for value in rows.area_um2.tolist()],
+        rows.has_vignette.astype(int).tolist(),
+        rows.has_mask.astype(int).tolist(),
+        list(rows.failure),
+    ]
 
 
 def put_predictions(database: Database, predictions: Predictions) -> None:
@@ -99,10 +97,9 @@ def put_predictions(database: Database, predictions: Predictions) -> None:
             raise NotFound(f"run {run_id} has no particle {outside}; it has {old.particles}")
         best = best_of(predictions)
 
-        def chunk(start: int, stop: int, earlier: list[dict[str, Any]]) -> list[dict[str, Any]]:
-            for row in earlier:
-                row["predicted"], row["score"] = best.get(row["idx"], (None, None))
-            return earlier
+        def chunk(key: int, _start: int, _stop: int, earlier: _Earlier) -> _Rows:
+            first, last = _NAMES.index("predicted"), _NAMES.index("label")
+            return [(key, *row[1:first], *(best.get(row.idx) or (None, None)), *row[last:]) for row in earlier]
 
         with _replacing(database, run_id, old.run_key, old.particles, chunk, whole=True) as (connection, earlier):
             assert earlier is not None
@@ -126,7 +123,9 @@ def _set_run(connection: Connection, values: Mapping[str, Any]) -> None:
     connection.execute(update(run).where(staged).values(**values))
 
 
-_Chunk = Callable[[int, int, list[dict[str, Any]]], list[dict[str, Any]]]
+_Earlier = Sequence[Row[Any]]
+_Rows = list[tuple[Any, ...]]
+_Chunk = Callable[[int, int, int, _Earlier], _Rows]
 
 
 @contextmanager
@@ -140,7 +139,7 @@ def _replacing(
         run_id: whose rows.
         old_key: key of the rows that stand now, None where there are none.
         count: particles of the run.
-        chunk: makes the rows ``start`` to ``stop`` out of the earlier ones.
+        chunk: makes the rows ``start`` to ``stop`` under a key out of the earlier ones.
         whole: hand whole earlier rows to ``chunk``, not only what is carried over.
     """
     _clear_leftovers(database)
@@ -151,15 +150,14 @@ def _replacing(
     columns = list(particle.c) if whole else [particle.c[name] for name in _CARRIED]
     for start in range(0, count, CHUNK_ROWS):
         stop = min(count, start + CHUNK_ROWS)
-        earlier: list[dict[str, Any]] = []
+        earlier: _Earlier = []
         if old_key is not None:
             inside = (particle.c.run_key == old_key) & particle.c.idx.between(start, stop - 1)
             with database.read() as connection:
-                found = connection.execute(select(*columns).where(inside).order_by(particle.c.idx))
-                earlier = [dict(row) for row in found.mappings()]
-        rows = [{**row, "run_key": key} for row in chunk(start, stop, earlier)]
+                earlier = connection.execute(select(*columns).where(inside).order_by(particle.c.idx)).all()
+        rows = chunk(key, start, stop, earlier)
         with database.write() as connection:
-            connection.execute(insert(particle), rows)
+            insert_rows(connection, particle, _NAMES, rows)
     with database.write() as connection:
         old = None
         if old_key is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from plankter._errors import ReadError
-from plankter.readers.base import Reader, RunSource
+from plankter.readers.base import Portion, PortionReader, Reader, RunSource
 from plankter.store.files import sha256_of
 
 
@@ -59,6 +60,26 @@ class ReaderContract:
             box = particles.box[vignette.index]
             if vignette.image is not None and box[2] > 0:
                 assert vignette.image.shape[:2] == (box[3], box[2])
+
+    def test_portions_give_the_same_vignettes(self, source: RunSource) -> None:
+        reader = self.reader()
+        if not isinstance(reader, PortionReader):
+            pytest.skip("this reader reads a run in one go")
+        particles = reader.read(source).particles
+        portions = reader.portions(source, particles)
+        if portions is None:
+            pytest.skip("this run is read in one go")
+        assert [portion.start for portion in portions[1:]] == [portion.stop for portion in portions[:-1]]
+        # they go to other processes as JSON
+        told = [Portion(p.start, p.stop, json.loads(json.dumps(dict(p.facts)))) for p in portions]
+        found = [vignette for portion in told for vignette in reader.portion_vignettes(portion)]
+        expected = list(reader.vignettes(source, particles))
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert (one.index, one.failure) == (other.index, other.failure)
+            for mine, theirs in ((one.image, other.image), (one.mask, other.mask)):
+                assert (mine is None) == (theirs is None)
+                assert mine is None or theirs is None or np.array_equal(mine, theirs)
 
     def test_labels_are_of_particles(self, source: RunSource) -> None:
         read = self.reader().read(source)

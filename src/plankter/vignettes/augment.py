@@ -1,13 +1,18 @@
-"""Random changes of a letterboxed vignette that leave its class alone."""
+"""Random changes of a vignette that leave its class alone: of squares for training, of whole images for copies."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from plankter.vignettes.letterbox import UInt8Array, border_grey
+
+if TYPE_CHECKING:
+    from cv2.typing import MatLike
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,11 @@ class Augmentation:
     cutout: float = 0.25
 
 
+# A copy is kept and trained on again: its size in px still means something, and nothing may be cut out of it for good.
+COPIES = Augmentation(scale=0.1, shift=0.0, contrast=0.15, brightness=10.0, noise_sd=4.0, cutout_p=0.0)
+_SMALLEST_PX = 2
+
+
 def augment(square: UInt8Array, size_px: int, rng: np.random.Generator, how: Augmentation) -> UInt8Array:
     """One random variant of a square vignette, brought to ``size_px`` in the same step.
 
@@ -40,28 +50,80 @@ def augment(square: UInt8Array, size_px: int, rng: np.random.Generator, how: Aug
     """
     side = square.shape[0]
     background = border_grey(square)
-    angle = rng.uniform(-180, 180) if rng.random() < how.rotate_p else 90.0 * rng.integers(4)
+    angle = _angle(rng, how)
     zoom = (size_px / side) * rng.uniform(1 - how.scale, 1 + how.scale)
     matrix = cv2.getRotationMatrix2D((side / 2, side / 2), angle, zoom)
     matrix[:, 2] += (size_px - side) / 2 + rng.uniform(-how.shift, how.shift, 2) * size_px
-    if rng.random() < 0.5:
+    mirrored = _mirrored(matrix, size_px, rng)[0]
+    return _changed(square, mirrored, (size_px, size_px), (background,), rng, how)
+
+
+def augmented_copy(image: UInt8Array, rng: np.random.Generator, how: Augmentation = COPIES) -> tuple[UInt8Array, str]:
+    """One random variant of a whole vignette: aspect and colour kept, nothing cut off where it is turned.
+
+    Args:
+        image: uint8 (h, w) grey or (h, w, 3) BGR.
+        rng: source of randomness; the same state gives the same variant.
+        how: limits of the changes.
+
+    Returns:
+        uint8 of the size that the turned image needs, filled up with the grey of its border; and what was done.
+
+    Raises:
+        ValueError: an image without pixels.
+    """
+    if not image.size:
+        raise ValueError(f"expected a vignette with pixels, got shape {image.shape}")
+    height, width = image.shape[:2]
+    planes = [image] if image.ndim == 2 else [image[:, :, k] for k in range(image.shape[2])]
+    background = tuple(border_grey(plane) for plane in planes)
+    angle = _angle(rng, how)
+    zoom = rng.uniform(1 - how.scale, 1 + how.scale)
+    cosine, sine = abs(math.cos(math.radians(angle))) * zoom, abs(math.sin(math.radians(angle))) * zoom
+    # rounded first: the cosine of 90 degrees is not quite 0
+    new_w = max(_SMALLEST_PX, math.ceil(round(width * cosine + height * sine, 6)))
+    new_h = max(_SMALLEST_PX, math.ceil(round(width * sine + height * cosine, 6)))
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, zoom)
+    matrix[0, 2] += (new_w - width) / 2 + rng.uniform(-how.shift, how.shift) * new_w
+    matrix[1, 2] += (new_h - height) / 2 + rng.uniform(-how.shift, how.shift) * new_h
+    matrix, mirrored = _mirrored(matrix, new_w, rng)
+    done = f"turned {angle:.1f} degrees{', mirrored' if mirrored else ''}, scaled x {zoom:.3f}, greys varied"
+    return _changed(image, matrix, (new_w, new_h), background, rng, how), done
+
+
+def _angle(rng: np.random.Generator, how: Augmentation) -> float:
+    return float(rng.uniform(-180, 180) if rng.random() < how.rotate_p else 90.0 * rng.integers(4))
+
+
+def _mirrored(matrix: MatLike, width: int, rng: np.random.Generator) -> tuple[MatLike, bool]:
+    """The same step followed by a mirror, every second time."""
+    mirrored = bool(rng.random() < 0.5)
+    if mirrored:
         matrix[0] = -matrix[0]
-        matrix[0, 2] += size_px - 1
-    source = cv2.GaussianBlur(square, (3, 3), 0) if rng.random() < how.blur_p else square
+        matrix[0, 2] += width - 1
+    return matrix, mirrored
+
+
+def _changed(
+    image: UInt8Array,
+    matrix: MatLike,
+    size: tuple[int, int],
+    background: tuple[int, ...],
+    rng: np.random.Generator,
+    how: Augmentation,
+) -> UInt8Array:
+    """The image moved by ``matrix`` to width and height ``size``, then its greys, noise and sharpness varied."""
+    source = cv2.GaussianBlur(image, (3, 3), 0) if rng.random() < how.blur_p else image
     out = cv2.warpAffine(
-        source,
-        matrix,
-        (size_px, size_px),
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(background,),
+        source, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=background
     ).astype(np.float32)
-    gain = 1 + rng.uniform(-how.contrast, how.contrast)
-    out = (out - background) * gain + background + rng.uniform(-how.brightness, how.brightness)
+    level = np.float32(background[0]) if image.ndim == 2 else np.array(background, np.float32)
+    gain = np.float32(1 + rng.uniform(-how.contrast, how.contrast))
+    out = (out - level) * gain + level + np.float32(rng.uniform(-how.brightness, how.brightness))
     if rng.random() < how.noise_p:
         out += rng.standard_normal(out.shape, dtype=np.float32) * rng.uniform(0, how.noise_sd)
     if rng.random() < how.cutout_p:
-        cut = int(how.cutout * size_px)
-        top, left = rng.integers(0, size_px - cut, 2)
-        out[top : top + cut, left : left + cut] = background
+        cut = int(how.cutout * min(size))
+        top, left = (int(rng.integers(0, max(1, side - cut))) for side in (size[1], size[0]))
+        out[top : top + cut, left : left + cut] = level
     return np.clip(np.rint(out), 0, 255).astype(np.uint8)

@@ -13,8 +13,8 @@ MASK_VERSION = "mask-1"
 # VisualSpreadsheet's grey is OpenCV's fixed-point BT.601 of 14 bits with the channels taken in the wrong order: its
 # weight of red lies on blue. Found by comparison with `intensity`, `sigma_intensity` and `edge_gradient` of real
 # runs, which it gives exactly; OpenCV's own conversion of today works with 15 bits and gives 92-99 % of them.
-_WEIGHTS = np.array([4899.0, 9617.0, 1868.0], dtype=np.float32)  # blue, green, red; sums are exact in float32
-_SCALE = np.float32(1 / 16384)
+# blue, green, red, and half of the smallest step, so that halves go up; sums of these are exact in float32
+_WEIGHTS = np.array([[4899.0, 9617.0, 1868.0, 0.5]], dtype=np.float32) / np.float32(16384)
 
 # The instrument compares with its calibration image, thresholds of 15 dark and 20 light being its usual settings.
 # Without that image the background is the border's median, and a noisy border raises the threshold up to 20.
@@ -45,8 +45,9 @@ def instrument_grey(image: ImageArray) -> ImageArray:
         raise ValueError(f"expected uint8 (h, w) or (h, w, 3), got {image.dtype} {image.shape}")
     if image.ndim == 2:
         return image
-    summed = image.reshape(-1, 3).astype(np.float32) @ _WEIGHTS
-    return np.asarray((summed + 8192.0) * _SCALE, dtype=np.uint8).reshape(image.shape[:2])
+    if image.size == 0:
+        return np.zeros(image.shape[:2], dtype=np.uint8)
+    return np.asarray(cv2.transform(image, _WEIGHTS), dtype=np.uint8)
 
 
 def border_pixels(plane: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -19,20 +20,23 @@ from plankter._errors import PlankterError
 from plankter._plugins import load
 from plankter.features.base import FeatureTable
 from plankter.features.measures_table import MEASURE_NAMES
-from plankter.features.morphology import MORPHOLOGY, measure_many
+from plankter.features.morphology import MORPHOLOGY
 from plankter.formats.sample_table import SampleRow, read_sample_table
-from plankter.readers.base import Reader, ReadRun, RunSource
+from plankter.readers.base import PortionReader, Reader, ReadRun, RunSource
 from plankter.readers.discover import find_runs
+from plankter.store.files import sha256_of
 from plankter.types import Annotation, Flag, Particles, Run, Severity, Source, Verdict, Vignette
-from plankter.vignettes.codec import encode_mask, encode_vignette
-from plankter.vignettes.masks import own_mask
-from plankter.workflow.labels import class_of, finish_records, label_lock, record
+from plankter.workflow.labels import classes_of, finish_records, label_lock, record
+from plankter.workflow.portions import Job, Measured, measure_vignettes
 from plankter.workflow.progress import Progress, silent
 from plankter.workflow.workspace import Workspace
 
 log = logging.getLogger(__name__)
 CHUNK = 64
 AHEAD = 6
+# a process takes as long to start as a few hundred particles take; until it is there, this one goes on alone
+WORTH_WORKERS = 1000
+LARGE_LIST_BYTES = 500_000  # of about as many particles
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,6 @@ class IngestedRun:
     reason: str | None
     flags: list[str]
     source: str
-
-
-@dataclass
-class _Measured:
-    failure: dict[int, str] = field(default_factory=dict)
-    rows: list[np.ndarray] = field(default_factory=list)
 
 
 def ingest(
@@ -111,6 +109,8 @@ def _refused(source: str, reason: str, run: Run | None = None) -> IngestedRun:
 def _ingest_one(workspace: Workspace, source: RunSource, table: Sequence[SampleRow], progress: Progress) -> IngestedRun:
     reader: Reader = load("plankter.readers", source.reader)()
     try:
+        if _is_large(workspace, reader, source):
+            workspace.workers.start()  # while the list is read
         read = reader.read(source)
         read = replace(read, run=_with_sample(workspace, read.run, source, table))
         status, reason = _compare(workspace, read)
@@ -118,29 +118,37 @@ def _ingest_one(workspace: Workspace, source: RunSource, table: Sequence[SampleR
             return _refused(source.origin, str(reason), read.run)
         if status != "unchanged":
             _write(workspace, reader, source, read, progress)
-        with label_lock(workspace, read.run.run_id):
-            _catalogue(workspace, read.run.run_id, source, force=status == "updated")
+        run = read.run
+        del read  # the archive has the particles; a hundred thousand of them take 400 MB
+        with label_lock(workspace, run.run_id):
+            _catalogue(workspace, run.run_id, source, force=status == "updated")
     except (PlankterError, OSError) as error:
         log.error("%s: %s", source.origin, error)
         return _refused(source.origin, str(error))
-    record = workspace.catalogue.run(read.run.run_id)
-    started_at = read.run.started_at
+    record = workspace.catalogue.run(run.run_id)
     return IngestedRun(
-        run_id=read.run.run_id,
+        run_id=run.run_id,
         sample_id=record.run.sample_id,
-        instrument=read.run.instrument,
+        instrument=run.instrument,
         particles=record.particles,
         vignettes=record.vignettes,
         masks=record.masks,
         failures=record.failures,
-        um_per_px=read.run.um_per_px,
-        volume_imaged_ml=read.run.volume_imaged_ml,
-        started_at=started_at.isoformat().replace("+00:00", "Z") if started_at else None,
+        um_per_px=run.um_per_px,
+        volume_imaged_ml=run.volume_imaged_ml,
+        started_at=run.started_at.isoformat().replace("+00:00", "Z") if run.started_at else None,
         status=status,
         reason=reason,
         flags=[flag.code for flag in record.run.flags],
         source=source.origin,
     )
+
+
+def _is_large(workspace: Workspace, reader: Reader, source: RunSource) -> bool:
+    """Whether a run is new and its list so long that worker processes will pay."""
+    if not workspace.workers.count or not isinstance(reader, PortionReader):
+        return False
+    return source.path.stat().st_size >= LARGE_LIST_BYTES and not workspace.archive.has(sha256_of(source.path)[:16])
 
 
 def _with_sample(workspace: Workspace, run: Run, source: RunSource, table: Sequence[SampleRow]) -> Run:
@@ -174,23 +182,22 @@ def _compare(workspace: Workspace, read: ReadRun) -> tuple[str, str | None]:
 def _write(workspace: Workspace, reader: Reader, source: RunSource, read: ReadRun, progress: Progress) -> None:
     """Pixels, measures and the instrument's columns of one run into the archive."""
     particles, run = read.particles, read.run
-    measured = _Measured()
+    failed: dict[int, str] = {}
+    rows: list[np.ndarray] = []
     with workspace.archive.create(run.run_id) as writer:
         if workspace.archive.has(run.run_id) and run.files == workspace.archive.open(run.run_id).run.files:
             return  # another process was first
-        with ThreadPoolExecutor(workspace.threads) as pool:
-            for chunk in _chunks(pool, reader.vignettes(source, particles), read):
-                for vignette, row, vignette_png, mask_png in chunk:
-                    writer.add(vignette.index, vignette_png, mask_png)
-                    measured.rows.append(row)
-                    if vignette.failure is not None:
-                        measured.failure[vignette.index] = vignette.failure
-                progress(run.name, len(measured.rows), len(particles))
-        failure = tuple(measured.failure.get(i, kept) for i, kept in enumerate(particles.failure))
-        values = np.stack(measured.rows) if measured.rows else np.zeros((0, len(MEASURE_NAMES)), np.float32)
+        with closing(_measured(workspace, reader, source, read)) as portions:
+            for portion in portions:
+                writer.add_packed(portion.pixels, portion.start, portion.stop)
+                rows.append(portion.values)
+                failed |= portion.failure
+                progress(run.name, portion.stop, len(particles))
+        failure = tuple(failed.get(i, kept) for i, kept in enumerate(particles.failure))
+        values = np.concatenate(rows) if rows else np.zeros((0, len(MEASURE_NAMES)), np.float32)
         features = FeatureTable(*MORPHOLOGY, MEASURE_NAMES, values)
         writer.commit(
-            replace(run, flags=run.flags + _pixel_flags(measured)),
+            replace(run, flags=run.flags + _pixel_flags(failed)),
             replace(particles, failure=failure),
             read.labels,
             features.name, features.version, features.columns, features.values,
@@ -198,36 +205,44 @@ def _write(workspace: Workspace, reader: Reader, source: RunSource, read: ReadRu
         )  # fmt: skip
 
 
-_Encoded = tuple[Vignette, np.ndarray, bytes | None, bytes | None]
+def _measured(
+    workspace: Workspace, reader: Reader, source: RunSource, read: ReadRun
+) -> Generator[Measured, None, None]:
+    """The run's particles measured, in order: by worker processes where that pays, else in threads."""
+    workers, particles = workspace.workers, read.particles
+    origins = _origins_px(particles)
+    if workers.count and isinstance(reader, PortionReader) and (workers.started or len(particles) >= WORTH_WORKERS):
+        portions = reader.portions(source, particles)
+        if portions is not None and len(portions) > 1:
+            name = (type(reader).__module__, type(reader).__qualname__)
+            yield from workers.measured(
+                [
+                    Job(name, part, origins[part.start : part.stop], read.run.um_per_px, read.fringe_px)
+                    for part in portions
+                ]
+            )
+            return
+    with ThreadPoolExecutor(workspace.threads) as pool:
+        yield from _in_threads(pool, reader.vignettes(source, particles), origins, read)
 
 
-def _chunks(pool: ThreadPoolExecutor, vignettes: Iterator[Vignette], read: ReadRun) -> Iterator[list[_Encoded]]:
-    """Measures and encodes in threads, a few chunks ahead, results in order: memory stays bounded."""
-    waiting: list[Future[list[_Encoded]]] = []
-    origins, start = _origins_px(read.particles), 0
+def _in_threads(
+    pool: ThreadPoolExecutor, vignettes: Iterator[Vignette], origins: np.ndarray, read: ReadRun
+) -> Iterator[Measured]:
+    """Measures and encodes a few chunks ahead, results in order: memory stays bounded."""
+    waiting: list[Future[Measured]] = []
+    start = 0
     while True:
         chunk = list(islice(vignettes, CHUNK))
         if chunk:
             here = origins[start : start + len(chunk)]
-            waiting.append(pool.submit(_encode, chunk, here, read.run.um_per_px, read.fringe_px))
+            job = pool.submit(measure_vignettes, start, chunk, here, read.run.um_per_px, read.fringe_px)
+            waiting.append(job)
             start += len(chunk)
         while waiting and (len(waiting) > AHEAD or not chunk):
             yield waiting.pop(0).result()
         if not chunk:
             return
-
-
-def _encode(chunk: list[Vignette], origins_px: np.ndarray, um_per_px: float | None, fringe_px: float) -> list[_Encoded]:
-    masks = [own_mask(v.image) if v.image is not None and v.mask is None else v.mask for v in chunk]
-    pairs = [(v.image, mask) for v, mask in zip(chunk, masks, strict=True)]
-    rows = measure_many(pairs, um_per_px, fringe_px, origins_px=origins_px).values
-    found: list[_Encoded] = []
-    for vignette, mask, row in zip(chunk, masks, rows, strict=True):
-        if vignette.image is None or mask is None:
-            found.append((vignette, row, None, None))
-        else:
-            found.append((vignette, row, encode_vignette(vignette.image), encode_mask(mask)))
-    return found
 
 
 def _origins_px(particles: Particles) -> np.ndarray:
@@ -237,12 +252,12 @@ def _origins_px(particles: Particles) -> np.ndarray:
     return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
 
 
-def _pixel_flags(measured: _Measured) -> tuple[Flag, ...]:
-    if not measured.failure:
+def _pixel_flags(failed: dict[int, str]) -> tuple[Flag, ...]:
+    if not failed:
         return ()
-    first = min(measured.failure)
+    first = min(failed)
     message = (
-        f"{len(measured.failure)} vignettes cannot be used; particle {first}: {measured.failure[first]}. "
+        f"{len(failed)} vignettes cannot be used; particle {first}: {failed[first]}. "
         "They are counted as particles and left without a prediction."
     )
     return (Flag("vignettes-failed", message, Severity.WARNING),)
@@ -259,7 +274,7 @@ def _catalogue(workspace: Workspace, run_id: str, source: RunSource, *, force: b
     known = {(fact.index, fact.class_id) for _, fact in catalogue.annotations(run_id) if fact.source is Source.IMPORT}
     # the time of the instrument's file, so that a repeated ingest states the same fact
     at = datetime.fromtimestamp(int(source.path.stat().st_mtime), UTC)
-    classes = {name: class_of(workspace, name) for name in sorted({label.class_name for label in labels})}
+    classes = classes_of(workspace, sorted({label.class_name for label in labels}))
     new = [
         Annotation(run_id, label.index, classes[label.class_name], Verdict.CONFIRMED,
                    f"{archived.run.instrument}: {label.classification}", at, Source.IMPORT)

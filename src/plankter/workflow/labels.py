@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,17 +15,28 @@ from plankter.workflow.workspace import Workspace
 
 
 def class_of(workspace: Workspace, name: str) -> str:
-    """The class_id of a foreign class name; an unknown name joins the class list without an AphiaID.
+    """`classes_of` of one name."""
+    return classes_of(workspace, [name])[name]
+
+
+def classes_of(workspace: Workspace, names: Iterable[str]) -> dict[str, str]:
+    """The class_id of each foreign class name; an unknown name joins the class list without an AphiaID.
 
     Imported labels are never lost for want of a matching class: a curator can merge the new class later.
     """
     taxa = workspace.catalogue.taxa()
-    found = match_class(name, taxa)
-    if found is not None:
-        return found.class_id
-    class_id = re.sub(r"\s+", "_", name.strip()) or "unnamed"
-    workspace.catalogue.put_taxa([Taxon(class_id, name.strip() or "unnamed", kind="unknown")])
-    return class_id
+    found: dict[str, str] = {}
+    new: list[Taxon] = []
+    for name in names:
+        taxon = match_class(name, [*taxa, *new])
+        if taxon is None:
+            class_id = re.sub(r"\s+", "_", name.strip()) or "unnamed"
+            taxon = Taxon(class_id, name.strip() or "unnamed", kind="unknown")
+            new.append(taxon)
+        found[name] = taxon.class_id
+    if new:
+        workspace.catalogue.put_taxa(new)
+    return found
 
 
 @contextmanager

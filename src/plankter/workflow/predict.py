@@ -1,4 +1,4 @@
-"""Predictions for folders of images, no workspace needed; and how good they are where the folders tell the class."""
+"""Predictions for folders of images, no workspace needed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from plankter._errors import PlankterError, ReadError
-from plankter.classify.evaluate import evaluate_predictions, folder_classes
+from plankter._errors import ReadError
 from plankter.classify.stream import StreamResult
 from plankter.publish.predictions import check_predictions_path, write_predictions
 from plankter.taxa.classes import shipped_class_list
@@ -43,9 +42,10 @@ def image_files(folder: Path) -> list[Path]:
     return files
 
 
-def _run(
+def predict_files(
     engine: Engine, files: Sequence[Path], k: int, progress: Progress
 ) -> tuple[StreamResult, dict[int, str], float]:
+    """Predictions of images in files, the reasons of those that failed by their number, and the seconds it took."""
     started = time.monotonic()
     unread: dict[int, str] = {}
     result = engine.run(
@@ -81,7 +81,7 @@ def predict(
     chosen = find_model(model, workspace)
     files = image_files(images)
     engine = load_engine(chosen, workspace, precision=precision, class_mix=class_mix)
-    result, failures, seconds = _run(engine, files, 5, progress)
+    result, failures, seconds = predict_files(engine, files, 5, progress)
     k = result.best.shape[1]
     best = np.full((len(files), 5), -1, np.int16)
     scores = np.full((len(files), 5), np.nan, np.float32)
@@ -111,62 +111,6 @@ def predict(
         "predicted": len(result.index),
         "failures": len(failures),
         "out": str(out),
-        "seconds": round(seconds, 3),
-        "images_per_s": round(len(files) / max(seconds, 1e-9), 1),
-    }
-
-
-def evaluate(
-    images: Path,
-    *,
-    model: str = "flowcam",
-    workspace: Workspace | None = None,
-    precision: str = "auto",
-    class_mix: str | None = None,
-    progress: Progress = silent,
-) -> dict[str, Any]:
-    """How often the model is right on a folder that holds one folder a class.
-
-    Returns:
-        The object that ``plankter evaluate --json`` prints; an unreadable image counts as a failure, not as an error
-        of the model.
-
-    Raises:
-        ReadError: no folder of a class that the model knows.
-    """
-    chosen = find_model(model, workspace)
-    if not images.is_dir():
-        raise ReadError("expected a folder that holds one folder a class", path=images)
-    matched, unknown = folder_classes(images, chosen.class_ids)
-    position = {class_id: number for number, class_id in enumerate(chosen.class_ids)}
-    files: list[Path] = []
-    truth: list[int] = []
-    for folder, class_id in sorted(matched.items()):
-        try:
-            found = image_files(images / folder)
-        except PlankterError:
-            continue  # an empty class folder says nothing about the model
-        files += found
-        truth += [position[class_id]] * len(found)
-    if not files:
-        hint = f"the model knows {', '.join(chosen.class_ids[:3])}, ..."
-        raise ReadError("no folder with images is named as a class of the model", path=images, hint=hint)
-    engine = load_engine(chosen, workspace, precision=precision, class_mix=class_mix)
-    result, failures, seconds = _run(engine, files, len(chosen.class_ids), progress)
-    scores = np.zeros(result.scores.shape, np.float32)
-    np.put_along_axis(scores, result.best.astype(np.int64), result.scores, axis=1)
-    found_metrics = evaluate_predictions(np.array(truth)[result.index], scores, chosen.class_ids)
-    metrics = (
-        "top1", "top3", "top5", "macro_f1", "weighted_f1", "balanced_accuracy", "log_loss", "ece",
-    )  # fmt: skip
-    return {
-        "model_id": chosen.model_id,
-        "precision": engine.backbone.precision,
-        "images": len(result.index),
-        "classes": len(set(truth)),
-        "unknown_folders": sorted(unknown),
-        "failures": len(failures),
-        **{name: round(float(getattr(found_metrics, name)), 5) for name in metrics},
         "seconds": round(seconds, 3),
         "images_per_s": round(len(files) / max(seconds, 1e-9), 1),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,17 +19,20 @@ from plankter.store.journal import Journal
 from plankter.store.locate import open_catalogue
 from plankter.taxa.classes import shipped_class_list
 from plankter.types import Model
+from plankter.workflow.workers import Workers
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Everything a step works on; made by `open_workspace`."""
+    """Everything a step works on; made by `open_workspace`. ``workers`` are processes that ingest starts when a run is
+    worth it; they end with the workspace."""
 
     folder: Path
     settings: dict[str, Value]
     catalogue: Catalogue
     archive: Archive
     journal: Journal
+    workers: Workers
 
     @property
     def models_folder(self) -> Path:
@@ -77,18 +81,26 @@ def open_workspace(folder: Path) -> Iterator[Workspace]:
     try:
         if not catalogue.taxa():  # a kill between the two steps of init leaves the list empty
             catalogue.put_taxa(shipped_class_list())
-        yield Workspace(folder, settings, catalogue, Archive(archive_root), Journal(archive_root))
+        threads = int(settings["compute.threads"]) or os.cpu_count() or 1
+        with contextlib.closing(Workers(threads - 1)) as workers:
+            yield Workspace(folder, settings, catalogue, Archive(archive_root), Journal(archive_root), workers)
     finally:
         catalogue.close()
 
 
 def find_model(name: str, workspace: Workspace | None = None) -> Model:
-    """A model by built-in name, by name or id in the workspace, or by the path of its folder.
+    """A model by built-in name, by name or id in the workspace, by the path of its folder, or by its address in the MLflow
+    registry (``models:/name/version``, ``models:/name@alias``), which brings it here.
 
     Raises:
         NotFound: none of these; the message lists the names there are.
         ModelError: found but not loadable.
+        PlankterError: the registry cannot be asked.
     """
+    if name.startswith("models:/"):
+        from plankter.workflow.models import fetch_model
+
+        return fetch_model(name, workspace)
     built_in = built_in_models()
     if name in built_in:
         return load_model(built_in[name])

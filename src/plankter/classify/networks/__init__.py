@@ -1,0 +1,68 @@
+"""Networks that can be trained, by name; torch is imported when one is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from plankter._errors import ModelError
+
+if TYPE_CHECKING:
+    from plankter.classify.networks.layers import Backbone
+
+NEEDS_TORCH = "pip install 'plankter[train]' brings torch and onnx"
+
+
+def _mobilenet_v2(channels: int) -> Backbone:
+    from plankter.classify.networks.mobilenet_v2 import mobilenet_v2
+
+    return mobilenet_v2(channels)
+
+
+def _mobilenet_v4_small(channels: int) -> Backbone:
+    from plankter.classify.networks.mobilenet_v4 import mobilenet_v4_small
+
+    return mobilenet_v4_small(channels)
+
+
+def _efficientnet_b0(channels: int) -> Backbone:
+    from plankter.classify.networks.efficientnet import efficientnet_b0
+
+    return efficientnet_b0(channels)
+
+
+NETWORKS: dict[str, Callable[[int], Backbone]] = {
+    "mobilenet_v2": _mobilenet_v2,
+    "mobilenet_v4_small": _mobilenet_v4_small,
+    "efficientnet_b0": _efficientnet_b0,
+}
+
+
+def import_torch() -> Any:
+    """The module torch.
+
+    Raises:
+        ModelError: not installed.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise ModelError(f"training a network needs torch: {error}", hint=NEEDS_TORCH) from error
+    return torch
+
+
+def build_backbone(name: str, channels: int = 1) -> Backbone:
+    """The network ``name`` with random weights.
+
+    Raises:
+        ModelError: no such network, or torch is not installed.
+    """
+    if name not in NETWORKS:
+        raise ModelError(f"network {name!r} is not known; expected one of {', '.join(NETWORKS)}")
+    import_torch()
+    return NETWORKS[name](channels)
+
+
+def parameter_count(name: str) -> int:
+    """Trainable numbers of the backbone ``name``."""
+    return sum(int(p.numel()) for p in build_backbone(name).parameters())
