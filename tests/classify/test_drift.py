@@ -201,7 +201,7 @@ def real(shared_data: Path) -> dict[str, Any]:
     images = []
     with tarfile.open(shared_data / "labelled" / "vliz_flowcam_val.tar.xz") as archive:
         for number, member in enumerate(m for m in archive if m.isfile() and m.name.endswith(".jpg")):
-            file = archive.extractfile(member) if number % 6 == 0 else None
+            file = archive.extractfile(member) if number % 3 == 0 else None
             if file is not None:
                 images.append(decode_image(file.read(), grey=True))
     others = sorted((shared_data / "labelled" / "flowcam_pygsuia").rglob("*.png"))[::12]
