@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -119,18 +121,21 @@ def mongod_program() -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_mongod(mongod_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Mongod]]:
-    """Starts servers, ended after the session."""
+def make_mongod(mongod_program: Path) -> Iterator[Callable[..., Mongod]]:
+    """Starts servers, ended after the session; their files are in memory where the system has room for that."""
     started: list[Mongod] = []
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 4e9
+    with tempfile.TemporaryDirectory(prefix="plankter-mongod-", dir=memory if roomy else None) as folder:
 
-    def make(*options: str, replica_set: bool = True) -> Mongod:
-        server = Mongod(mongod_program, tmp_path_factory.mktemp("mongod"), *options, replica_set=replica_set)
-        started.append(server)
-        return server.start()
+        def make(*options: str, replica_set: bool = True) -> Mongod:
+            place = Path(folder) / str(len(started))
+            started.append(Mongod(mongod_program, place, *options, replica_set=replica_set))
+            return started[-1].start()
 
-    yield make
-    for server in started:
-        server.stop()
+        yield make
+        for server in started:
+            server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,10 @@ T = TypeVar("T")
 Document = dict[str, Any]
 OLDEST_SERVER = (5, 0)
 SELECT_MS = 8000
+PATIENCE_S = 120.0
+OUTAGE_S = 15.0  # an election of a new primary takes less
 _SNAPSHOT_GONE = (239, 246)  # SnapshotTooOld, SnapshotUnavailable: ask again
+_ADDRESS_HINT = "mongodb://user:password@host:port/database; write special characters of a password as %XX"
 _AUTHENTICATION, _UNAUTHORISED, _ILLEGAL = (18, 8000), 13, 20
 
 
@@ -33,6 +37,7 @@ def open_client(address: MongoAddress, **options: Any) -> MongoClient[Document]:
     """
     try:
         from pymongo import MongoClient
+        from pymongo.errors import InvalidURI
     except ImportError as error:
         raise StoreError(
             "MongoDB needs the package pymongo", path=address.shown, hint="pip install 'plankter[mongodb]'"
@@ -40,7 +45,10 @@ def open_client(address: MongoAddress, **options: Any) -> MongoClient[Document]:
     if "serverselectiontimeoutms" not in address.uri.lower():
         options["serverSelectionTimeoutMS"] = SELECT_MS
     with plain_errors(address):
-        client: MongoClient[Document] = MongoClient(address.uri, tz_aware=True, appname="plankter", **options)
+        try:
+            client: MongoClient[Document] = MongoClient(address.uri, tz_aware=True, appname="plankter", **options)
+        except (ValueError, InvalidURI):
+            raise StoreError("the address is not understood", path=address.shown, hint=_ADDRESS_HINT) from None
         try:
             client.admin.command("ping")
         except BaseException:
@@ -58,8 +66,6 @@ def plain_errors(address: MongoAddress) -> Iterator[None]:
         yield
     except PyMongoError as error:
         raise _plain(error, address) from None  # the driver's own text may hold the address
-    except UnicodeError as error:  # what the driver makes of some hosts
-        raise StoreError(f"the address is not understood: {address.scrub(str(error))}", path=address.shown) from None
 
 
 def _plain(error: PyMongoError, address: MongoAddress) -> StoreError:
@@ -67,9 +73,8 @@ def _plain(error: PyMongoError, address: MongoAddress) -> StoreError:
 
     code = error.code if isinstance(error, errors.OperationFailure) else None
     said = address.scrub(str(error)).split(", full error")[0].split(", Timeout:")[0][:300]
-    if isinstance(error, errors.InvalidURI | errors.ConfigurationError):
-        hint = "mongodb://user:password@host:port/database; write special characters of a password as %XX"
-        return StoreError(f"the address is not understood: {said}", path=address.shown, hint=hint)
+    if isinstance(error, errors.ConfigurationError):
+        return StoreError(f"the address cannot be used: {said}", path=address.shown, hint=_ADDRESS_HINT)
     if isinstance(error, errors.ConnectionFailure):
         hint = "start the server or correct the address, then repeat the command; nothing was half written"
         return StoreError(f"no MongoDB server answers: {said}", path=address.shown, hint=hint)
@@ -142,14 +147,43 @@ class MongoDatabase:
 
     def write(self, work: Callable[[ClientSession], T]) -> T:
         """One transaction; ``work`` may be called again where another writer was first."""
-        from pymongo.read_concern import ReadConcern
-        from pymongo.write_concern import WriteConcern
+        from pymongo.errors import ConnectionFailure, PyMongoError
 
         # one writer a process: its threads need not run into each other's transactions
         with self.errors(), self._lock, self.client.start_session() as session:
-            return session.with_transaction(
-                work, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority")
-            )
+            began, outage = time.monotonic(), None
+            while True:
+                try:
+                    return self._attempt(session, work)
+                except PyMongoError as error:
+                    now = time.monotonic()
+                    if isinstance(error, ConnectionFailure):
+                        outage = outage or now
+                    late = now - began > PATIENCE_S or (outage is not None and now - outage > OUTAGE_S)
+                    if late or not error.has_error_label("TransientTransactionError"):
+                        raise
+                    time.sleep(random.uniform(0.001, 0.02))  # whoever ran into another one waits a little
+
+    def _attempt(self, session: ClientSession, work: Callable[[ClientSession], T]) -> T:
+        from pymongo.errors import PyMongoError
+        from pymongo.read_concern import ReadConcern
+        from pymongo.write_concern import WriteConcern
+
+        session.start_transaction(ReadConcern("snapshot"), WriteConcern("majority"))
+        try:
+            result = work(session)
+        except BaseException:
+            session.abort_transaction()
+            raise
+        began = time.monotonic()
+        while True:
+            try:
+                session.commit_transaction()
+                return result
+            except PyMongoError as error:  # asking again is safe: it commits once
+                unknown = error.has_error_label("UnknownTransactionCommitResult")
+                if not unknown or time.monotonic() - began > OUTAGE_S:
+                    raise
 
     def read(self, work: Callable[[ClientSession], T]) -> T:
         """One moment of the database, for any number of questions."""

@@ -53,9 +53,10 @@ def touch_run(database: MongoDatabase, session: ClientSession, run_id: str, vali
 
 def next_number(database: MongoDatabase, name: str, count: int = 1, session: ClientSession | None = None) -> int:
     """The first of ``count`` new numbers of a counter; within a transaction others wait for it to end."""
-    found = database.of(COUNTER).find_one_and_update(
+    found: Document | None = database.of(COUNTER).find_one_and_update(
         {"_id": name}, {"$inc": {"last": count}}, upsert=True, return_document=True, session=session
     )
+    assert found is not None
     return int(found["last"]) - count + 1
 
 

@@ -60,7 +60,7 @@ def _first(database: MongoDatabase) -> None:
     for name in COLLECTIONS:
         if name not in there:
             _create(database, name)
-    done = {"state": DONE}
+    done: dict[str, object] = {"state": DONE}
     _index(database, PARTICLE, *((fields, None) for fields in PLAIN_WALKS), *map(_partial, PARTIAL_WALKS))
     _index(database, RUN, (("run_id",), done), (("state", "sample_id", "name", "run_id"), None))
     _index(database, ANNOTATION, (("run_id", "_id"), None), (("run_id", "idx", "_id"), None))
