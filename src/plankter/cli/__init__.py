@@ -33,4 +33,4 @@ def main() -> None:
     app()
 
 
-from plankter.cli import data, models, upkeep  # noqa: E402, F401 - each module registers its commands
+from plankter.cli import data, database, models, upkeep  # noqa: E402, F401 - each module registers its commands
