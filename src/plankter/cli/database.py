@@ -1,8 +1,9 @@
-"""Commands on databases: migrate."""
+"""Commands on databases: connect, migrate."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -33,3 +34,62 @@ def _migrate_text(found: dict[str, Any]) -> Iterator[str]:
         f"{found['from']} to {found['to']} and compared row by row: no difference ({found['seconds']:.1f} s)"
     )
     yield "the workspace uses the new catalogue" if found["switched"] else "the workspace goes on with the earlier one"
+
+
+@app.command()
+def connect(
+    mapping: Annotated[Path, typer.Argument(help="The mapping file: which field of the documents is what.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at every document, write nothing.")] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="Look at all documents, not only at changed ones.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay connected and take over each change.")] = False,
+    propose: Annotated[
+        str | None, typer.Option(help="Address of a database: write MAPPING after a look at it.")
+    ] = None,
+    collection: Annotated[str | None, typer.Option(help="With --propose: which collection.")] = None,
+    database: Annotated[str | None, typer.Option(help="With --propose: which database.")] = None,
+    workspace: WorkspaceDir = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Read an existing image database: particles, images, labels and samples, as a mapping file says."""
+    from plankter.workflow.connect import connect as read_in
+    from plankter.workflow.connect import follow
+    from plankter.workflow.connect_propose import propose as look_at
+    from plankter.workflow.workspace import open_workspace
+
+    with reporting(as_json):
+        if propose is not None:
+            if collection is None:
+                raise typer.BadParameter("--propose needs --collection")
+            emit(look_at(propose, collection, mapping, database=database), as_json, _propose_text)
+            return
+        with open_workspace(workspace) as opened, progress_bars() as progress:
+            if watch:
+                follow(opened, mapping, progress=progress, told=lambda found: emit(found, as_json, _connect_text))
+                return
+            found = read_in(opened, mapping, dry_run=dry_run, whole=whole, progress=progress)
+        emit(found, as_json, _connect_text)
+
+
+def _propose_text(found: dict[str, Any]) -> Iterator[str]:
+    yield f"{found['mapping']} written after a look at {found['documents']} documents with {len(found['fields'])} fields"
+    for what, chosen in found["proposed"].items():
+        yield f"  {what}: {chosen or 'nothing found'}"
+
+
+def _connect_text(found: dict[str, Any]) -> Iterator[str]:
+    if found["dry_run"]:
+        yield (
+            f"{found['documents']} documents would become {found['runs']} runs of {found['groups']} groups: "
+            f"{found['images']} images, {found['labels']} labels of {len(found['classes'])} classes; nothing was written"
+        )
+        unknown = [name for name, entry in found["classes"].items() if entry["class_id"] is None]
+        if unknown:
+            yield f"classes that the class list does not know: {', '.join(unknown[:20])}"
+    else:
+        yield (
+            f"{found['documents']} documents looked at: {found['new']} new, {found['changed']} changed, "
+            f"{found['unchanged']} unchanged; {len(found['runs'])} runs and {found['labels']} labels added, "
+            f"{found['images_read']} images read"
+        )
+    for reason, entry in found["problems"].items():
+        yield f"  {entry['count']:>8}  {reason} (such as {'; '.join(entry['examples'][:2])})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -136,13 +136,16 @@ class SourceDatabase:
                 yield batch
                 self.throttle.spent(len(batch))
 
-    def get(self, ids: Sequence[Any]) -> dict[str, Document]:
-        """Light documents by the text of their ``_id``; those that are gone are left out."""
+    def get(self, ids: Sequence[Any], *, filtered: bool = False) -> dict[str, Document]:
+        """Light documents by the text of their ``_id``; those that are gone (``filtered``: or not meant) are left out."""
         found: dict[str, Document] = {}
         with self.errors():
             for start in range(0, len(ids), BATCH):
                 part = list(ids[start : start + BATCH])
-                for document in self.documents.find({"_id": {"$in": part}}, self._light()):
+                asked: Document = {"_id": {"$in": part}}
+                if filtered:
+                    asked = {"$and": [dict(self.mapping.source.filter), asked]}
+                for document in self.documents.find(asked, self._light()):
                     found[id_text(document["_id"])] = document
                 self.throttle.spent(len(part))
         return found
@@ -169,8 +172,8 @@ class SourceDatabase:
         found = []
         for document, reference in zip(documents, references, strict=True):
             known = files.get(reference) if isinstance(reference, str | int) or _is_object_id(reference) else None
-            pixels = repr((document.pop("_image", None), reference, known))
-            rest = repr(sorted(document.items(), key=lambda item: str(item[0])))
+            pixels = repr((document.get("_image"), reference, known))
+            rest = repr(sorted((str(name), value) for name, value in document.items() if name != "_image"))
             group = "\x1f".join(_group_part(value_at(document, path)) for path in self.mapping.run.by)
             found.append(Seen(id_text(document["_id"]), group, _digest(pixels), _digest(rest)))
         return found
@@ -230,8 +233,11 @@ def _fields_of(mapping: DatabaseMapping) -> tuple[str, ...]:
     elif sample.local:
         found.add(sample.local)
     if label is not None:
-        values.append(label.annotator if label.list is None else values[0])
-        found |= {label.list} if label.list else {label.class_name, *([label.at] if label.at else [])}
+        if label.list:
+            found.add(label.list)
+        else:
+            values.append(label.annotator)
+            found |= {label.class_name, *([label.at] if label.at else [])}
     if mapping.image is not None and mapping.image.kind != "binary":
         found.add(mapping.image.field)
     if mapping.source.changed:
@@ -292,8 +298,3 @@ def _group_part(value: Any) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-
-
-def size_of(reference: Mapping[str, Any] | None) -> int:
-    """Bytes of an image within its document, as a light look tells."""
-    return int((reference or {}).get("size") or 0)

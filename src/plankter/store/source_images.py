@@ -6,7 +6,7 @@ import posixpath
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from plankter.formats.mapped_values import Unfit, value_at
 from plankter.formats.mapping_file import ImageMapping
 from plankter.store.mongodb_connect import Document
-from plankter.store.source_database import SourceDatabase, id_text
+from plankter.store.source_database import SourceDatabase, id_of, id_text
 
 MAX_IMAGE_BYTES = 64_000_000
 BATCH_BYTES = 16_000_000
@@ -37,11 +37,9 @@ def read_images(source: SourceDatabase, documents: Sequence[Document]) -> Iterat
     for start in range(0, len(documents), BATCH_IMAGES):
         part = documents[start : start + BATCH_IMAGES]
         if image.kind in ("gridfs", "binary"):
-            read = _gridfs if image.kind == "gridfs" else _binary
             with source.errors():
-                found = read(source, image, part)
-                for document in part:
-                    yield _counted(source, found(document))
+                for found in _gridfs(source, image, part) if image.kind == "gridfs" else _binary(source, image, part):
+                    yield _counted(source, found)
         else:
             fetch = _file if image.kind == "path" else _fetched
             for document in part:
@@ -67,100 +65,155 @@ def _one(fetch: Any, image: ImageMapping, reference: Any) -> Found:
         return unfit
 
 
-# -- within the database
-def _binary(source: SourceDatabase, image: ImageMapping, documents: Sequence[Document]) -> Any:
-    sizes = {id_text(d["_id"]): int((d.get("_image") or {}).get("size") or 0) for d in documents}
-    wanted = [d["_id"] for d in documents if sizes[id_text(d["_id"])]]
+def exists(source: SourceDatabase, image: ImageMapping, document: Document, files: Mapping[Any, str]) -> bool | None:
+    """Whether an image is there, without reading it; None where none is named. An address is only looked at.
 
-    def read(document: Document) -> Found:
-        key = id_text(document["_id"])
-        if not sizes[key]:
-            kind = (document.get("_image") or {}).get("type")
-            return None if kind in (None, "missing", "null") else Unfit(ODD, kind)
-        value = value_at(held.pop(key, {}) if key in held else _next(key), image.field)
-        return bytes(value) if isinstance(value, bytes) else Unfit(DEAD, key)
+    Args:
+        source: an open one.
+        image: its mapping.
+        document: a light one.
+        files: GridFS files that are there, by id.
 
-    # documents of up to 16 MB each come one by one, in whatever order the server likes
-    held: dict[str, Document] = {}
-    cursor = iter(source.documents.find({"_id": {"$in": wanted}}, {image.field: 1}).sort("_id", 1).batch_size(4))
-
-    def _next(key: str) -> Document:
-        for document in cursor:
-            if id_text(document["_id"]) == key:
-                return document
-            held[id_text(document["_id"])] = document
-            if len(held) > BATCH_IMAGES:
-                break
-        return {}
-
-    return read
-
-
-def _gridfs(source: SourceDatabase, image: ImageMapping, documents: Sequence[Document]) -> Any:
-    references = {id_text(d["_id"]): value_at(d, image.field) for d in documents}
-    named = [r for r in references.values() if r is not None and not isinstance(r, dict | list | bytes)]
-    files = {file["_id"]: file for file in source.of(f"{image.bucket}.files").find({"_id": {"$in": list(set(named))}})}
-    names = [r for r in named if isinstance(r, str) and r not in files]
-    by_name: dict[str, Any] = {}
-    if names:  # by file name: the newest of that name
-        for file in source.of(f"{image.bucket}.files").find({"filename": {"$in": names}}).sort("uploadDate", 1):
-            by_name[file["filename"]] = file
-    held: dict[Any, bytes] = {}
-    order = [file for r in named if (file := files.get(r) or by_name.get(r)) is not None]
-
-    def load(first: Any) -> None:
-        """Reads a file and those that come next, up to a batch of bytes, with one question."""
-        held.clear()
-        ids: list[Any] = []
-        size = 0
-        start = next(n for n, file in enumerate(order) if file["_id"] == first)
-        for file in order[start:]:
-            length = int(file.get("length") or 0)
-            if ids and (size + length > BATCH_BYTES or length > MAX_IMAGE_BYTES):
-                break
-            ids.append(file["_id"])
-            size += length
-        chunks = source.of(f"{image.bucket}.chunks").find({"files_id": {"$in": ids}}).sort([("files_id", 1), ("n", 1)])
-        parts: dict[Any, list[bytes]] = {}
-        for chunk in chunks:
-            parts.setdefault(chunk["files_id"], []).append(bytes(chunk.get("data") or b""))
-        held.update({key: b"".join(pieces) for key, pieces in parts.items()})
-
-    def read(document: Document) -> Found:
-        reference = references[id_text(document["_id"])]
-        if reference is None or reference == "":
+    Raises:
+        Unfit: the reference cannot be one.
+    """
+    if image.kind == "binary":
+        look = document.get("_image") or {}
+        if look.get("size"):
+            return True
+        if look.get("type") in _NOTHING:
             return None
+        raise Unfit(ODD, look.get("type"))
+    reference = value_at(document, image.field)
+    if reference is None or reference == "":
+        return None
+    if image.kind == "gridfs":
         if isinstance(reference, dict | list | bytes):
-            return Unfit(ODD, reference)
-        file = files.get(reference) or by_name.get(reference)
-        if file is None:
-            return Unfit(DEAD, reference)
-        if int(file.get("length") or 0) > MAX_IMAGE_BYTES:
-            return Unfit(TOO_LARGE, file.get("length"))
-        if file["_id"] not in held:
-            load(file["_id"])
-        data = held.get(file["_id"], b"")
-        return data if data and len(data) == file.get("length") else Unfit("the GridFS file is incomplete", reference)
+            raise Unfit(ODD, reference)
+        return reference in files or (isinstance(reference, str) and _named(source, image, reference))
+    if not isinstance(reference, str):
+        raise Unfit(ODD, reference)
+    if image.kind == "url":
+        return bool(url_below(image.root, reference))
+    return _below(image.root, reference).is_file()
 
-    return read
+
+def _named(source: SourceDatabase, image: ImageMapping, name: str) -> bool:
+    with source.errors():
+        return source.of(f"{image.bucket}.files").find_one({"filename": name}, {"_id": 1}) is not None
+
+
+# -- within the database
+_NOTHING = (None, "missing", "null", "undefined", "binData")
+
+
+class _Batches:
+    """Bytes by key, read so many at a time, in the order in which they will be asked for."""
+
+    def __init__(self, sizes: Sequence[tuple[Any, int]], read: Callable[[list[Any]], dict[Any, bytes]]) -> None:
+        self._sizes, self._read = sizes, read
+        self._at = {key: place for place, (key, _) in reversed(list(enumerate(sizes)))}
+        self._held: dict[Any, bytes] = {}
+
+    def get(self, key: Any) -> bytes | None:
+        if key not in self._held:
+            wanted, total = [key], 0
+            for other, size in self._sizes[self._at[key] :]:
+                total += size
+                if total > BATCH_BYTES:
+                    break
+                if other != key:
+                    wanted.append(other)
+            self._held = self._read(wanted)
+        return self._held.get(key)
+
+
+def _binary(source: SourceDatabase, image: ImageMapping, documents: Sequence[Document]) -> Iterator[Found]:
+    looks = [document.get("_image") or {} for document in documents]
+
+    def read(ids: list[Any]) -> dict[Any, bytes]:
+        found = source.documents.find({"_id": {"$in": [id_of(key) for key in ids]}}, {image.field: 1}).batch_size(8)
+        values = ((id_text(document["_id"]), value_at(document, image.field)) for document in found)
+        return {key: bytes(value) for key, value in values if isinstance(value, bytes)}
+
+    sizes = [(id_text(d["_id"]), int(look.get("size") or 0)) for d, look in zip(documents, looks, strict=True)]
+    held = _Batches([entry for entry in sizes if entry[1]], read)
+    for (key, size), look in zip(sizes, looks, strict=True):
+        if size:
+            yield held.get(key) or Unfit(DEAD, key)
+        elif look.get("type") in _NOTHING:
+            yield None
+        else:
+            yield Unfit(ODD, look.get("type"))
+
+
+def _gridfs(source: SourceDatabase, image: ImageMapping, documents: Sequence[Document]) -> Iterator[Found]:
+    references = [value_at(document, image.field) for document in documents]
+    named = [r for r in references if r is not None and r != "" and not isinstance(r, dict | list | bytes)]
+    of_files = source.of(f"{image.bucket}.files")
+    files = {file["_id"]: file for file in of_files.find({"_id": {"$in": list(set(named))}})}
+    names = [r for r in named if isinstance(r, str) and r not in files]
+    for file in of_files.find({"filename": {"$in": names}}).sort("uploadDate", 1) if names else ():
+        files[file["filename"]] = file  # the newest of that name
+
+    def read(ids: list[Any]) -> dict[Any, bytes]:
+        parts: dict[Any, list[bytes]] = {}
+        of_chunks = source.of(f"{image.bucket}.chunks")
+        for chunk in of_chunks.find({"files_id": {"$in": ids}}).sort([("files_id", 1), ("n", 1)]):
+            parts.setdefault(chunk["files_id"], []).append(bytes(chunk.get("data") or b""))
+        return {key: b"".join(pieces) for key, pieces in parts.items()}
+
+    sizes = [(files[r]["_id"], _length(files[r])) for r in named if r in files and _length(files[r]) <= MAX_IMAGE_BYTES]
+    held = _Batches(sizes, read)
+    for reference in references:
+        if reference is None or reference == "":
+            yield None
+        elif isinstance(reference, dict | list | bytes):
+            yield Unfit(ODD, reference)
+        elif reference not in files:
+            yield Unfit(DEAD, reference)
+        elif _length(files[reference]) > MAX_IMAGE_BYTES:
+            yield Unfit(TOO_LARGE, reference)
+        else:
+            data = held.get(files[reference]["_id"])
+            whole = data and len(data) == _length(files[reference])
+            yield data if whole else Unfit("the GridFS file is incomplete", reference)
+
+
+def _length(file: Document) -> int:
+    length = file.get("length")
+    return int(length) if isinstance(length, int | float) else 0
 
 
 # -- below a folder
-def _file(root: str, reference: str) -> bytes:
+def _below(root: str, reference: str) -> Path:
+    """The file that a path names, links followed.
+
+    Raises:
+        Unfit: it lies outside the root.
+    """
     if "\x00" in reference:
         raise Unfit(OUTSIDE, reference)
-    base = Path(root).resolve()
     try:
+        base = Path(root).resolve()
         path = (base / reference.replace("\\", "/")).resolve()
-        if not path.is_relative_to(base) or path == base:
-            raise Unfit(OUTSIDE, reference)
+    except (OSError, ValueError, RuntimeError) as error:  # a circle of links
+        raise Unfit(DEAD, f"{reference}: {error}") from None
+    if not path.is_relative_to(base) or path == base:
+        raise Unfit(OUTSIDE, reference)
+    return path
+
+
+def _file(root: str, reference: str) -> bytes:
+    path = _below(root, reference)
+    try:
         if not path.is_file():
             raise Unfit(DEAD, reference)
         if path.stat().st_size > MAX_IMAGE_BYTES:
             raise Unfit(TOO_LARGE, reference)
         return path.read_bytes()
-    except (OSError, ValueError, RuntimeError) as error:  # a name too long, a share that is gone, a circle of links
-        raise Unfit(DEAD, f"{reference}: {error}") from None
+    except OSError as error:  # a name too long, a share that is gone
+        raise Unfit(DEAD, f"{reference}: {error.strerror}") from None
 
 
 # -- below an address
