@@ -268,19 +268,30 @@ def id_text(value: Any) -> str:
         return f"int:{value}"
     if _is_object_id(value):
         return f"oid:{value}"
-    from bson import json_util
-
-    return f"json:{json_util.dumps(value, json_options=json_util.CANONICAL_JSON_OPTIONS)}"
+    return f"json:{json_of(value)}"
 
 
 def id_of(text: str) -> Any:
     """What `id_text` wrote."""
-    from bson import ObjectId, json_util
+    from bson import ObjectId
 
     kind, _, rest = text.partition(":")
-    if kind == "json":
-        return json_util.loads(rest, json_options=json_util.CANONICAL_JSON_OPTIONS)
-    return {"str": str, "int": int, "oid": ObjectId}[kind](rest)
+    return value_of(rest) if kind == "json" else {"str": str, "int": int, "oid": ObjectId}[kind](rest)
+
+
+def json_of(value: Any) -> str:
+    """A value of any type that a document may hold, as text."""
+    from bson import json_util
+
+    return json_util.dumps(value, json_options=json_util.CANONICAL_JSON_OPTIONS)
+
+
+def value_of(text: str) -> Any:
+    """What `json_of` wrote; times in UTC."""
+    from bson import json_util
+
+    options = json_util.CANONICAL_JSON_OPTIONS.with_options(tz_aware=True, tzinfo=UTC)
+    return json_util.loads(text, json_options=options)
 
 
 def made_at(identity: Any) -> datetime | None:

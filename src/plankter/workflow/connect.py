@@ -16,7 +16,7 @@ from plankter.formats.mapped_values import Unfit, value_at
 from plankter.formats.mapping_file import DatabaseMapping, read_mapping
 from plankter.store.files import safe_name, write_text
 from plankter.store.locks import Lock
-from plankter.store.source_database import SourceDatabase, id_of, id_text, open_source
+from plankter.store.source_database import SourceDatabase, id_of, id_text, json_of, open_source, value_of
 from plankter.store.source_images import DEAD, NO_IMAGE, exists
 from plankter.store.source_ledger import Ledger
 from plankter.taxa.classes import match_class
@@ -141,20 +141,16 @@ def _take(work: Connected, batch: list[Any], turn: int, looked: Counter[str], re
 
 def _remember_newest(ledger: Ledger, values: list[Any]) -> None:
     """The greatest value of the field that tells a change, of the kind that most documents have."""
-    from bson import json_util
-
     held = ledger.get("newest")
-    newest: Any = json_util.loads(held)["v"] if held else None
+    newest: Any = value_of(held)["v"] if held else None
     kind = type(newest) if newest is not None else Counter(map(type, values)).most_common(1)[0][0] if values else None
     same: list[Any] = [value for value in values if type(value) is kind]
     if same and (newest is None or max(same) > newest):
-        ledger.put("newest", json_util.dumps({"v": max(same)}))
+        ledger.put("newest", json_of({"v": max(same)}))
 
 
 def _look_at_changed(work: Connected, changed: str, mark: str, progress: Progress) -> Counter[str]:
-    from bson import json_util
-
-    newest = json_util.loads(mark)["v"]
+    newest = value_of(mark)["v"]
     # other kinds of values compare with nothing, so that those documents are always looked at
     kind = {"$type": _bson_type(newest)}
     where = {"$or": [{changed: {"$gte": newest}}, {changed: {"$not": kind}}]}
@@ -257,12 +253,10 @@ def follow(
 
 def _now(source: SourceDatabase) -> str | None:
     """A token from which no later change is missed; None where the source has no change streams."""
-    from bson import json_util
-
     try:
         with source.errors(), source.documents.watch(max_await_time_ms=1) as stream:
             stream.try_next()
-            return json_util.dumps(stream.resume_token)
+            return json_of(stream.resume_token)
     except StoreError:
         return None
 
@@ -271,8 +265,6 @@ def _follow_stream(
     work: Connected, token: str | None, stop: Callable[[], bool], progress: Progress,
     told: Callable[[dict[str, Any]], None],
 ) -> None:  # fmt: skip
-    from bson import json_util
-
     if token is None:
         _pause(POLL_S, stop)
         if not stop():
@@ -282,7 +274,7 @@ def _follow_stream(
     wanted = [{"$match": {"operationType": {"$in": ["insert", "update", "replace"]}}}]
     try:
         with work.source.errors(), work.source.documents.watch(
-            wanted, resume_after=json_util.loads(token), max_await_time_ms=500
+            wanted, resume_after=value_of(token), max_await_time_ms=500
         ) as stream:  # fmt: skip
             keys: dict[str, None] = {}
             since = time.monotonic()
@@ -297,7 +289,7 @@ def _follow_stream(
                     told(_take_changes(work, list(keys), progress))
                     keys = {}
                 if not keys and stream.resume_token is not None:
-                    work.ledger.put("stream", json_util.dumps(stream.resume_token))
+                    work.ledger.put("stream", json_of(stream.resume_token))
     except StoreError as error:
         if "resume" not in str(error).lower():
             raise
