@@ -11,12 +11,18 @@ from plankter.store.base import ClassCount, ParticleFilter, ParticleRow
 from plankter.store.memory import check_page, page_key
 from plankter.store.mongodb_connect import Document, MongoDatabase
 from plankter.store.mongodb_rows import counts_in, hidden_keys, live_run
-from plankter.store.mongodb_schema import CLASS_COUNT, DONE, KEY_SPAN, PARTICLE, RUN, SAMPLE
+from plankter.store.mongodb_schema import CLASS_COUNT, DONE, KEY_SPAN, PARTIAL_WALKS, PARTICLE, RUN, SAMPLE
 
 if TYPE_CHECKING:
     from pymongo.client_session import ClientSession
 
 Key = tuple[Any, ...]
+# the index that holds the rows of a filter
+_FILTERS = {
+    "predicted": ("predicted", "score", "run_id", "idx"),
+    "label": ("label", "score", "run_id", "idx"),
+    "status": ("status", "run_id", "idx"),
+}
 _LEFT_OUT = {"has_vignette": 0, "has_mask": 0}
 
 
@@ -62,10 +68,12 @@ class _Walk:
         }
         if where.status == "unlabelled":
             self._rest["status"] = None  # left out of the document
+        # which index of a filter, where all runs are asked for
+        self._filter = next((name for name in _FILTERS if self._rest.get(name) is not None), None)
         self._runs = self._runs_of(where)
 
     def _runs_of(self, where: ParticleFilter) -> list[tuple[str, int]] | None:
-        """Runs by run_id, with their keys; None where all runs are asked for."""
+        """Runs by run_id, with their keys; None where an index gives the order over all runs."""
         among: Document = {"state": DONE}
         if where.run_id is not None:
             among["run_id"] = live_run(self._database, self._session, where.run_id)["run_id"]
@@ -73,7 +81,7 @@ class _Walk:
             if self._database.of(SAMPLE).find_one({"_id": where.sample_id}, {"_id": 1}, session=self._session) is None:
                 raise NotFound(f"no sample {where.sample_id!r} in the catalogue")
             among["sample_id"] = where.sample_id
-        if len(among) == 1:
+        if len(among) == 1 and (self._sort in ("index", "score") or self._filter is not None):
             return None
         found = self._database.of(RUN).find(among, {"run_id": 1}, session=self._session)
         return sorted(((run["run_id"], run["_id"]) for run in found), reverse=self._descending)
@@ -97,13 +105,15 @@ class _Walk:
         return (row[self._sort], row["run_id"], row["idx"])
 
     def _over_all(self, known: bool, after: Key | None, limit: int) -> list[Document]:
-        first = next((name for name in ("predicted", "label", "status") if self._rest.get(name) is not None), None)
+        first = self._filter
         head: Key = () if first is None else (self._rest[first],)
         fields = (*(() if first is None else (first,)), *self._value_field(), "run_id", "idx")
         rest = dict(self._rest)
         hidden = hidden_keys(self._database, self._session)
         if hidden:
             rest["run_key"] = {"$nin": hidden}
+        if first is not None and fields not in PARTIAL_WALKS:
+            return self._sorted(_FILTERS[first], rest, known, after, limit)
         value = () if self._sort == "index" else (-math.inf,) if known else (None,)
         begin: Key = (*head, *value, self._least, self._least)
         end: Key = (*head, *(() if not value else (self._most,) if known else value), self._most, self._most)
@@ -114,6 +124,23 @@ class _Walk:
             else:
                 begin = (*at, after[2] + 1)
         return self._along(fields, begin, end, rest, limit)
+
+    def _sorted(
+        self, index: tuple[str, ...], rest: Document, known: bool, after: Key | None, limit: int
+    ) -> list[Document]:
+        """The first rows beyond ``after`` among those of a class, label or status, sorted by the server."""
+        beyond = "$lt" if self._descending else "$gt"
+        fields = (*(self._value_field() if known else ()), "run_id", "idx")
+        more: list[Document] = [{self._sort: {"$ne": None} if known else None}] if self._value_field() else []
+        if after is not None:
+            key = after if known and self._value_field() else after[1:]
+            more.append({"$or": [
+                {**dict(zip(fields[:place], key[:place], strict=True)), fields[place]: {beyond: key[place]}}
+                for place in range(len(fields))
+            ]})  # fmt: skip
+        order = [(name, -1 if self._descending else 1) for name in fields]
+        cursor = self._database.of(PARTICLE).find({"$and": [rest, *more]}, _LEFT_OUT, session=self._session)
+        return list(cursor.hint([(name, 1) for name in index]).sort(order).limit(limit))
 
     def _value_field(self) -> tuple[str, ...]:
         return () if self._sort == "index" else (self._sort,)

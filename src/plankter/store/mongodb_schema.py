@@ -28,16 +28,18 @@ SCHEMA_VERSION_KEY = "schema_version"
 VALUES = ("score", "esd_um", "area_um2")
 KEY_SPAN = 1 << 32
 
-# what the pages walk along; those of a class, a label or a status hold only the rows that have one
+# what the pages walk along; those of a class, a label or a status hold only the rows that have one. Each more of them
+# makes a label slower: the other questions about a class, a label or a status are sorted among the rows of one index
 PLAIN_WALKS: tuple[tuple[str, ...], ...] = (
     ("run_id", "idx"),
-    *((value, "run_id", "idx") for value in VALUES),
+    ("score", "run_id", "idx"),
     *(("run_key", value, "idx") for value in VALUES),
 )
 PARTIAL_WALKS: tuple[tuple[str, ...], ...] = (
     ("run_key", "predicted", "score", "idx"),
-    *((first, "run_id", "idx") for first in ("predicted", "label", "status")),
-    *((first, value, "run_id", "idx") for first in ("predicted", "label", "status") for value in VALUES),
+    ("predicted", "score", "run_id", "idx"),
+    ("label", "score", "run_id", "idx"),
+    ("status", "run_id", "idx"),
 )
 
 Step = Callable[[MongoDatabase], None]
