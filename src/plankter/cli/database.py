@@ -1,4 +1,4 @@
-"""Commands on databases: connect, migrate."""
+"""Commands on databases: connect, write-back, migrate."""
 
 from __future__ import annotations
 
@@ -93,3 +93,44 @@ def _connect_text(found: dict[str, Any]) -> Iterator[str]:
         )
     for reason, entry in found["problems"].items():
         yield f"  {entry['count']:>8}  {reason} (such as {'; '.join(entry['examples'][:2])})"
+
+
+@app.command(name="write-back")
+def write_back(
+    mapping: Annotated[Path, typer.Argument(help="The mapping file, with a section [results].")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, write nothing.")] = False,
+    undo: Annotated[Path | None, typer.Option("--undo", help="Take back what this undo list names.")] = None,
+    workspace: WorkspaceDir = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Write results into the database that the documents came from: our field or our collections only."""
+    from plankter.workflow.workspace import open_workspace
+    from plankter.workflow.write_back import undo as take_back
+    from plankter.workflow.write_back import write_back as write
+
+    with reporting(as_json), open_workspace(workspace) as opened:
+        if undo is not None:
+            emit(take_back(opened, mapping, undo), as_json, _undo_text)
+            return
+        with progress_bars() as progress:
+            found = write(opened, mapping, dry_run=dry_run, progress=progress)
+        emit(found, as_json, _write_back_text)
+
+
+def _write_back_text(found: dict[str, Any]) -> Iterator[str]:
+    would = "would be written" if found["dry_run"] else "written"
+    yield (
+        f"{found['documents']} documents and {found['quantities']} quantities {would}, {found['unchanged']} stand already"
+    )
+    for example in found["examples"] if found["dry_run"] else ():
+        yield f"  {example['_id']}: {example['before']} -> {example['after']}"
+    for reason, entry in found["problems"].items():
+        yield f"  {entry['count']:>8}  {reason} (such as {'; '.join(entry['examples'][:2])})"
+    if found["undo"]:
+        yield f"undo list: {found['undo']}"
+
+
+def _undo_text(found: dict[str, Any]) -> Iterator[str]:
+    yield f"{found['undone']} writes taken back"
+    for reason, entry in found["problems"].items():
+        yield f"  {entry['count']:>8}  {reason}"
