@@ -1,4 +1,4 @@
-"""Commands on databases: connect, write-back, migrate."""
+"""Commands on databases and on what fills them by itself: connect, write-back, watch, migrate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from plankter.cli import app
-from plankter.cli.output import HERE, AsJson, WorkspaceDir, emit, progress_bars, reporting
+from plankter.cli.output import HERE, AsJson, Failed, WorkspaceDir, emit, progress_bars, reporting
 
 
 @app.command()
@@ -134,3 +134,47 @@ def _undo_text(found: dict[str, Any]) -> Iterator[str]:
     yield f"{found['undone']} writes taken back"
     for reason, entry in found["problems"].items():
         yield f"  {entry['count']:>8}  {reason}"
+
+
+@app.command()
+def watch(
+    folder: Annotated[Path, typer.Argument(help="What the instrument writes into, at any depth.")],
+    settle: Annotated[
+        float, typer.Option(min=0, help="Seconds for which a finished run's files stay as they are.")
+    ] = 60,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 10,
+    once: Annotated[bool, typer.Option("--once", help="Take what is finished now, then end.")] = False,
+    model: Annotated[str | None, typer.Option("--model", help="Name, id or folder of a model.")] = None,
+    workspace: WorkspaceDir = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Ingest, classify and report each run that an instrument has finished writing; one report a day."""
+    from plankter.workflow.watch import watch as stay
+    from plankter.workflow.workspace import open_workspace
+
+    def told(entry: dict[str, Any]) -> None:
+        if not once:  # a line a run, as there is no end
+            emit(entry, as_json, _watched_text)
+
+    with reporting(as_json), open_workspace(workspace) as opened:
+        found = stay(opened, folder, settle_s=settle, poll_s=every, once=once, model=model, told=told)
+        if once:
+            emit(found, as_json, _watch_text)
+            if any(entry["status"] == "refused" for entry in found["runs"]):
+                raise Failed
+
+
+def _watched_text(entry: dict[str, Any]) -> Iterator[str]:
+    if entry["status"] == "refused":
+        yield f"{entry['at']} refused   {entry['source']}: {entry['reason']}"
+    else:
+        yield f"{entry['at']} {entry['status']:<10}{entry['source']}: {entry['particles']} particles, report {entry['report']}"
+
+
+def _watch_text(found: dict[str, Any]) -> Iterator[str]:
+    for entry in found["runs"]:
+        yield from _watched_text(entry)
+    for name in found["waiting"]:
+        yield f"still being written: {name}"
+    if not found["runs"] and not found["waiting"]:
+        yield "nothing new"
