@@ -153,3 +153,21 @@ def mongo_url(mongod: Mongod) -> Iterator[str]:
     yield f"{mongod.address}/{name}"
     with MongoClient[dict[str, Any]](mongod.address) as client:
         client.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def guarded(make_mongod: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
+    """A server that asks for a password: users ``writer`` and ``reader`` of database ``w``, both with "p/ss:word@"."""
+    from pymongo import MongoClient
+
+    key = tmp_path_factory.mktemp("key") / "key"
+    key.write_text("a shared secret of the members" * 4)
+    key.chmod(0o600)
+    server = make_mongod("--auth", "--keyFile", str(key))
+    with MongoClient[dict[str, Any]](server.address, directConnection=True) as client:
+        client.admin.command("createUser", "root", pwd="root", roles=["root"])
+    with MongoClient[dict[str, Any]](server.address, username="root", password="root") as client:
+        for name, role in (("writer", "readWrite"), ("reader", "read")):
+            client.w.command("createUser", name, pwd="p/ss:word@", roles=[{"role": role, "db": "w"}])
+    yield server
+    server.stop()

@@ -265,24 +265,6 @@ def test_a_server_that_stops_and_comes_back(make_mongod: Callable[..., Any], mon
     server.stop()
 
 
-@pytest.fixture(scope="module")
-def guarded(make_mongod: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A server that asks for a password: users ``writer`` and ``reader`` of database ``w``, both with "p/ss:word@"."""
-    from pymongo import MongoClient
-
-    key = tmp_path_factory.mktemp("key") / "key"
-    key.write_text("a shared secret of the members" * 4)
-    key.chmod(0o600)
-    server = make_mongod("--auth", "--keyFile", str(key))
-    with MongoClient[dict[str, Any]](server.address, directConnection=True) as client:
-        client.admin.command("createUser", "root", pwd="root", roles=["root"])
-    with MongoClient[dict[str, Any]](server.address, username="root", password="root") as client:
-        for name, role in (("writer", "readWrite"), ("reader", "read")):
-            client.w.command("createUser", name, pwd="p/ss:word@", roles=[{"role": role, "db": "w"}])
-    yield server
-    server.stop()
-
-
 def test_a_wrong_password_and_a_user_who_may_only_read(guarded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     host = guarded.address.removeprefix("mongodb://")
     with pytest.raises(StoreError, match="refused user name or password") as caught:
