@@ -16,9 +16,12 @@ from plankter._errors import Conflict
 from plankter._settings import load_settings
 from plankter.store import sqlite_runs, transfer
 from plankter.store.base import ParticleFilter
-from plankter.testing.examples import example_fact, example_predictions, example_rows, example_run, run_id_of
-from plankter.types import Sample, Verdict
+from plankter.synthetic.flowcam import simulate_flowcam_run
+from plankter.testing.examples import NOON, example_fact, example_predictions, example_rows, example_run, run_id_of
+from plankter.types import Annotation, Sample, Verdict
+from plankter.workflow.ingest import ingest
 from plankter.workflow.migrate import migrate
+from plankter.workflow.upkeep import rebuild
 from plankter.workflow.workspace import Workspace, init_workspace, open_workspace
 
 
@@ -110,3 +113,22 @@ def test_killed_at_random_and_repeated(tmp_path: Path, mongo_url: str) -> None:
             migrate(folder, address)
         assert everything(folder) == before
     assert sqlite_runs.CHUNK_ROWS < 3000
+
+
+def test_a_catalogue_in_mongodb_is_refilled_from_the_archive(tmp_path: Path, mongo_url: str) -> None:
+    folder = init_workspace(tmp_path / "w", catalogue=mongo_url)
+    simulate_flowcam_run(tmp_path / "runs", name="one", particles=12, seed=1, classified=True)
+    with open_workspace(folder) as workspace:
+        (run,), _ = ingest(workspace, [tmp_path / "runs"])
+        assert run.status == "ingested" and run.run_id is not None
+        workspace.catalogue.annotate([Annotation(run.run_id, 3, "x", Verdict.CONFIRMED, "ada", NOON)])
+        rows = workspace.catalogue.page(ParticleFilter())[0]
+        workspace.catalogue.put_run(example_run("z"), example_rows(2))  # not in the archive
+    found = rebuild(folder)
+    assert found == {"runs": 1, "problems": []}
+    with open_workspace(folder) as workspace:
+        assert workspace.catalogue.page(ParticleFilter())[0] == rows
+        workspace.catalogue.remove_run(run.run_id)
+    assert rebuild(folder) == {"runs": 1, "problems": []}
+    with open_workspace(folder) as workspace:
+        assert workspace.catalogue.page(ParticleFilter())[0] == rows
