@@ -339,3 +339,23 @@ def test_a_server_that_stops_in_the_middle(
     connect(workspace, mapping)
     assert len(particles(workspace)) == 60
     server.stop()
+
+
+def test_a_source_without_change_streams_is_looked_at_again_and_again(
+    make_mongod: Callable[..., Any], workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect_step, "POLL_S", 0.1)
+    server = make_mongod(replica_set=False)
+    mapping = institute.write_mapping(tmp_path, f"{server.address}/own")
+    new: list[int] = []
+    with MongoClient[dict[str, Any]](server.address) as client:
+        institute.fill(client.own, 6, broken=False)
+
+        def told(found: dict[str, Any]) -> None:
+            if not new:
+                client.own.rois.insert_one(institute.document(70, None))
+            new.append(found["new"])
+
+        follow(workspace, mapping, stop=lambda: sum(new) >= 7 or len(new) > 50, told=told)
+    assert new[0] == 6 and sum(new) == 7 and len(particles(workspace)) == 7
+    server.stop()

@@ -265,11 +265,8 @@ def _follow_stream(
     work: Connected, token: str | None, stop: Callable[[], bool], progress: Progress,
     told: Callable[[dict[str, Any]], None],
 ) -> None:  # fmt: skip
-    if token is None:
+    if token is None:  # no change streams: the caller makes another pass
         _pause(POLL_S, stop)
-        if not stop():
-            _again(work)
-            told(_report(work, level(work, progress=progress)))
         return
     wanted = [{"$match": {"operationType": {"$in": ["insert", "update", "replace"]}}}]
     try:
