@@ -102,3 +102,14 @@ def test_sizes_and_context_are_hidden_whole_rows_at_a_time() -> None:
     sums = some.sum(axis=1)
     assert set(sums.tolist()) == {0.0, 4.0} and 0.4 < (sums == 0).mean() < 0.6
     assert context.all()  # the given array is left alone
+
+
+def test_size_jitter_changes_width_and_height_by_one_factor() -> None:
+    data = ArrayImages(
+        ("a",), np.zeros(400, np.int64), np.tile(np.float32([[30, 60]]), (400, 1)), np.zeros((400, 12, 12), np.uint8)
+    )
+    maker = _maker(data=data, rows=np.arange(400), batch=400, size_jitter=0.15, balance=Balance("none", np.ones(1), ""))
+    width, height = np.exp(next(iter(maker.epoch(0))).sizes[:, :2] * 5.0).T
+    np.testing.assert_allclose(height / width, 2.0, rtol=1e-4)
+    assert np.log(width / 30).std() == pytest.approx(0.15, rel=0.15)
+    assert (data.sizes == [30, 60]).all()

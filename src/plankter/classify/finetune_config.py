@@ -26,6 +26,7 @@ class FinetuneConfig:
         balance: see `plankter.classify.finetune_data.choose_balance`.
         augmentation: None shows the images as they are.
         size_hidden, context_hidden: chance that an image's size or context is hidden in training.
+        size_jitter: spread (log) by which a size is changed in training: for images of other magnifications.
         context_features: width of the context branch.
         patience: epochs without a better top-1 on the tuning part until the training stops; 0 never stops early.
         save_every: steps between checkpoints.
@@ -48,6 +49,7 @@ class FinetuneConfig:
     balance: str = "auto"
     augmentation: Augmentation | None = field(default_factory=Augmentation)
     size_hidden: float = 0.15
+    size_jitter: float = 0.0
     context_hidden: float = 0.15
     context_features: int = 16
     patience: int = 5

@@ -94,6 +94,7 @@ class BatchMaker:
         batch: images a step; the rest of an epoch that fills no batch is left out.
         context: float32 (n, 2c) for every image of ``data``, or None.
         augmentation: None shows the images as they are.
+        size_jitter: spread of the log of a factor that width and height are multiplied by.
         size_hidden: chance that a size is hidden, so that the network can do without.
         context_hidden: chance that the whole context of an image is hidden.
         balance: with "resample" an epoch draws its images with replacement.
@@ -108,6 +109,7 @@ class BatchMaker:
     context: FloatArray | None = None
     augmentation: Augmentation | None = None
     size_hidden: float = 0.0
+    size_jitter: float = 0.0
     context_hidden: float = 0.0
 
     @property
@@ -143,6 +145,8 @@ class BatchMaker:
         else:
             pixels = np.stack([augment(square, self.px, rng, how) for square in pixels])
         sizes = self.data.sizes[rows].copy()
+        if self.size_jitter:
+            sizes *= np.exp(rng.normal(0, self.size_jitter, (len(rows), 1))).astype(np.float32)
         sizes[rng.random(len(rows)) < self.size_hidden] = np.nan
         context = None
         if self.context is not None:

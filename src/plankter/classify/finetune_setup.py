@@ -40,7 +40,7 @@ def prepare(
     balance = choose_balance(np.bincount(data.labels[train], minlength=len(data.class_ids)), config.balance)
     batches = BatchMaker(
         data, train, config.px, min(config.batch, len(train)), config.seed, balance, features, config.augmentation,
-        config.size_hidden, config.context_hidden,
+        size_hidden=config.size_hidden, size_jitter=config.size_jitter, context_hidden=config.context_hidden,
     )  # fmt: skip
     device = chosen_device(config.device)
     sample = np.random.default_rng(config.seed).permutation(train)[:STATISTICS_IMAGES]
