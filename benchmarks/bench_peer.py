@@ -113,6 +113,8 @@ def report(n: int, found: dict[str, list[Timing]], precision: str, peer: dict[st
     for name, seconds in (("best", walls["predict"][0]), ("median", middle)):
         with_load, without = (peer["seconds"] / s for s in (seconds, seconds - load))
         print(f"  {name} beside the peer: {without:.0f} times, {with_load:.0f} with the network's loading")
+    cpu = min(c for _, c in found["predict"]) - min(c for _, c in found["load"])
+    print(f"  per CPU second: {peer['cpu_seconds'] / cpu:.0f} times (where the machine is busy, read this)")
 
 
 if __name__ == "__main__":

@@ -128,3 +128,5 @@ def test_coverage_by_hand() -> None:
     assert all_of_them.macro_precision == pytest.approx((2 / 3 + 1 / 2) / 2)  # c is never given
     assert some.coverage == 0.6 and some.precision == pytest.approx(2 / 3)
     assert none.coverage == 0 and math.isnan(none.precision) and math.isnan(none.macro_precision)
+    (alone,) = coverage_curve(np.array([0, 0]), np.array([[0.9, 0.1], [0.2, 0.8]]), (0.0,))
+    assert alone.macro_precision == 1  # the second class has no images: its precision says nothing of it

@@ -97,6 +97,7 @@ BINS = [
 POINTS = [
     {"threshold": 0.0, "coverage": 1.0, "precision": 0.8, "macro_precision": 0.7},
     {"threshold": 0.9, "coverage": 0.5, "precision": 0.95, "macro_precision": 0.9},
+    {"threshold": 0.95, "coverage": 0.2, "precision": 0.0, "macro_precision": None},
     {"threshold": 0.99, "coverage": 0.0, "precision": None, "macro_precision": None},
 ]
 

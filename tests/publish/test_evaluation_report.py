@@ -216,5 +216,5 @@ def test_sentences_say_which_way() -> None:
     assert "more often than older by 16.7 points" in " ".join(in_short(numbers(comparison=COMPARED)))
     even = {**COMPARED, "p": 0.4}
     assert "equally often" in " ".join(in_short(numbers(comparison=even)))
-    assert (percent(None), score(None), signed(-0.012)) == ("unknown", "–", "−1.2")
-    assert (p_words(0.031), p_words(1e-9)) == ("p = 0.031", "p < 0.0001")
+    assert (percent(None), score(None), signed(-0.012)) == ("unknown", "–", "−1.20")
+    assert (p_words(0.031), p_words(1e-9)) == ("p = 0.031", "p <\u00a00.0001")

@@ -47,7 +47,7 @@ def test_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {p.name for p in tmp_path.glob("*.sqlite")} == {"one.sqlite", "two.sqlite", "three.sqlite"}
     open_catalogue("sqlite:four.sqlite", base=tmp_path / "sub").close()
     assert (tmp_path / "sub" / "four.sqlite").is_file()
-    with pytest.raises(NotFound, match="memory, sqlite"):
+    with pytest.raises(NotFound, match="memory, mongodb"):
         open_catalogue("nosuch://host/name")
 
 

@@ -22,6 +22,7 @@ from plankter.vignettes.codec import (
     decode_mask,
     encode_mask,
     encode_vignette,
+    image_header,
     read_image,
     read_picture,
 )
@@ -145,3 +146,62 @@ def test_no_image_is_said_in_the_same_words_each_time() -> None:
             decode_image(b"II*\0 and then something else")
         found.add(str(caught.value))
     assert len(found) == 1 and "0x" not in found.pop()
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+
+
+def frame(width: int, height: int, marker: int = 0xC0, bits: int = 8) -> bytes:
+    return segment(marker, struct.pack(">BHHB", bits, height, width, 1) + b"\x01\x11\x00")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"comment": b"of\xff\xc0 words"}, {"restart_marker_rows": 1}]
+)
+def test_a_jpeg_has_the_size_that_pillow_says(mode: str, options: dict[str, object]) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "described"
+    for size in ((1, 1), (255, 256), (300, 17)):
+        buffer = io.BytesIO()
+        Image.new(mode, size, 77).save(buffer, "JPEG", exif=exif, **options)
+        assert image_header(buffer.getvalue()) == ("JPEG", *size)
+        with Image.open(io.BytesIO(buffer.getvalue())) as image:
+            assert image.size == size
+
+
+def test_the_frame_counts_and_not_what_looks_like_one() -> None:
+    """A thumbnail within a segment, a frame after the frame: the decoder takes the first one that stands by itself."""
+    decoy = segment(0xE1, b"Exif\0\0" + b"\xff\xd8" + frame(8, 8))
+    assert image_header(b"\xff\xd8" + decoy + frame(300, 200) + frame(1, 1)) == ("JPEG", 300, 200)
+    with pytest.raises(ImageError, match="over the limit"):
+        decode_image(b"\xff\xd8" + decoy + frame(60_000, 60_000) + frame(8, 8) + b"\xff\xd9")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff\xd8\xff",
+        b"\xff\xd8" + frame(300, 200)[:6],
+        b"\xff\xd8" + frame(0, 200),
+        b"\xff\xd8" + frame(200, 0),
+        b"\xff\xd8" + b"\xff\xe1\x00\x00" + frame(30, 20),
+        b"\xff\xd8" + b"\xff\xe1\xff\xff" + frame(30, 20),
+        b"\xff\xd8" + b"\xff\xd9" + frame(30, 20),
+        b"\xff\xd8" + b"\x00" * 40,
+    ],
+)
+def test_a_jpeg_without_a_sound_header_is_left_to_pillow_or_refused(data: bytes) -> None:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            expected: tuple[int, int] | None = image.size
+    except (OSError, ValueError, SyntaxError):
+        expected = None
+    if expected is None:
+        with pytest.raises(ImageError):
+            image_header(data)
+    else:
+        assert image_header(data)[1:] == expected
+    with pytest.raises(ImageError):
+        decode_image(data)

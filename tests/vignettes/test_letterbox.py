@@ -23,6 +23,13 @@ def test_any_vignette_becomes_a_square_padded_with_its_border(image: np.ndarray,
         assert (square[0] == border_grey(image)).all() and (square[-1] == border_grey(image)).all()
 
 
+@settings(max_examples=100, deadline=None)
+@given(IMAGES)
+def test_the_border_is_the_median_of_its_pixels(image: np.ndarray) -> None:
+    border = np.concatenate((image[0], image[-1], image[:, 0], image[:, -1]))
+    assert border_grey(image) == int(np.median(border))
+
+
 def test_aspect_is_kept() -> None:
     image = np.full((20, 60), 200, np.uint8)
     image[5:15, 20:40] = 30  # 20 wide, 10 high

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from plankter.classify.models import BACKBONE_FILE, HEAD_FILE, built_in_models, read_model_json, write_model_json
-from plankter.classify.novelty import fit_reference
+from plankter.classify.novelty import Reference
 from plankter.classify.predictor import load_predictor
 from plankter.synthetic import simulate_flowcam_run
 from plankter.synthetic.season import kind_shares_on
@@ -21,7 +22,7 @@ from plankter.workflow.workspace import find_model, init_workspace, open_workspa
 SPRING, SUMMER = 100, 215  # days of the year
 
 
-def model_of_spring(folder: Path, *, particles: int = 1500) -> Path:
+def model_of_spring(folder: Path, *, particles: int = 800) -> Path:
     """The shipped network and head with a reference of drawn spring particles; returns the model's folder."""
     run = simulate_flowcam_run(
         folder / "training", name="training", particles=particles, seed=77, real_share=0, um_per_px=1.3792,
@@ -38,7 +39,7 @@ def model_of_spring(folder: Path, *, particles: int = 1500) -> Path:
     to.mkdir()
     for name in (BACKBONE_FILE, HEAD_FILE):
         shutil.copy(built_in_models()["flowcam"] / name, to / name)
-    fit_reference(embeddings, labels, len(base.class_ids)).save(to)
+    _reference(embeddings, labels, len(base.class_ids)).save(to)
     facts = read_model_json(base.folder)
     write_model_json(
         to, name="spring", backbone_name="test", dim=embeddings.shape[1], input_px=base.input_px,
@@ -46,6 +47,19 @@ def model_of_spring(folder: Path, *, particles: int = 1500) -> Path:
         temperature=float(facts["temperature"]), card={"metrics": {"top1": 0.9}},
     )  # fmt: skip
     return to
+
+
+def _reference(embeddings: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], classes: int) -> Reference:
+    """All of the embeddings; distances go over their first eight numbers, which is enough to order pictures."""
+    centres = np.full((classes, 8), np.nan, np.float32)
+    for c in np.unique(labels):
+        centres[c] = embeddings[labels == c, :8].mean(axis=0)
+    components = np.eye(embeddings.shape[1], 8, dtype=np.float32)
+    mix = (np.bincount(labels, minlength=classes) / len(labels)).astype(np.float32)
+    return Reference(
+        embeddings.astype(np.float16), labels.astype(np.int16), mix, np.zeros(embeddings.shape[1], np.float32),
+        components, np.ones(8, np.float32), centres,
+    )  # fmt: skip
 
 
 def _spring_and_a_little_of_all() -> dict[str, float]:
@@ -60,7 +74,7 @@ def other_lens(folder: Path) -> None:
         cv2.imwrite(str(page), 255 - image)
 
 
-def season(folder: Path, *, particles: int = 300) -> Path:
+def season(folder: Path, *, particles: int = 200) -> Path:
     """A workspace with five runs, all of them classified by the model of spring: two of spring, two of summer, and one
     of spring with another lens; returns its folder."""
     model = model_of_spring(folder)

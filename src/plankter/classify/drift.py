@@ -20,6 +20,7 @@ ALPHA = 0.01  # chance of any false alarm among all tests of all runs looked at 
 IMAGE_TOLERANCE = 0.01  # squared discrepancy; docs/drift.md says how it was measured
 MIX_TOLERANCE = 0.35  # share of the particles that would have to change class
 LEAST_IMAGES = 50
+LEAST_COMPARED = 0.5  # share of the images below which their look cannot be judged
 LEAST_SHARE, MIX_DRAWS = 1e-4, 1_000
 LEAST_OF_CLASS = 10  # images of a class from which on it is named
 PSI_BINS, PSI_FLOOR = 10, 1e-3
@@ -35,6 +36,7 @@ class Verdict(StrEnum):
     NONE = "none"
     SEASON = "other season (class mix)"
     INSTRUMENT = "other instrument (images)"
+    UNCLEAR = "unclear (classes without training images to compare)"
     TOO_FEW = "too few images"
 
 
@@ -304,6 +306,8 @@ def separate(
         verdict = Verdict.NONE
         if differ and run.mmd2 > image_tolerance:
             verdict = Verdict.INSTRUMENT
+        elif run.compared < LEAST_COMPARED:
+            verdict = Verdict.UNCLEAR
         elif mix_p < alpha and run.mix_distance > mix_tolerance:
             verdict = Verdict.SEASON
         most = sorted(

@@ -134,7 +134,7 @@ class Coverage:
     Attributes:
         coverage: their share of all.
         precision: the share of them that is right; NaN where there are none.
-        macro_precision: mean precision of the classes that are still given; NaN where there are none.
+        macro_precision: mean precision of the classes with images that are still given; NaN where there are none.
     """
 
     threshold: float
@@ -151,11 +151,12 @@ def coverage_curve(
     """What is gained and lost by keeping only images of high scores."""
     truth, best, top = np.asarray(true), scores.argmax(axis=1), scores.max(axis=1)
     right, classes, found = best == truth, scores.shape[1], []
+    there = np.bincount(truth, minlength=classes) > 0
     for t in points:
         kept = top >= t
         given = np.bincount(best[kept], minlength=classes)
         hits = np.bincount(best[kept & right], minlength=classes)
-        some = given > 0
+        some = (given > 0) & there
         precision = float(right[kept].mean()) if kept.any() else float("nan")
         macro = float(np.mean(hits[some] / given[some])) if some.any() else float("nan")
         found.append(Coverage(t, float(kept.mean()), precision, macro))

@@ -12,6 +12,7 @@ from plankter.classify.trees import BOOSTING, FOREST, LEAF, Trees
 
 MANY = 20_000  # images from which on trees are kept smaller, so that a model stays a few ten megabytes
 BOOSTING_ROUNDS = 150
+FEW = 5_000  # images up to which the threads of boosting wait for each other longer than they work
 
 
 def sklearn_ensemble() -> Any:
@@ -74,7 +75,7 @@ def fit_trees(
     if classifier == BOOSTING:
         from threadpoolctl import threadpool_limits
 
-        with threadpool_limits(threads):
+        with threadpool_limits(1 if n <= FEW else threads):
             fitted = ensemble.HistGradientBoostingClassifier(
                 max_iter=BOOSTING_ROUNDS, learning_rate=0.08, max_leaf_nodes=15,
                 min_samples_leaf=min(20, max(2, n // 50)), l2_regularization=1.0, early_stopping=False,

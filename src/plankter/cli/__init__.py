@@ -35,6 +35,7 @@ def main() -> None:
 
 from plankter.cli import (  # noqa: E402 - each module registers its commands
     data,  # noqa: F401
+    database,  # noqa: F401
     drift,  # noqa: F401
     evaluation,  # noqa: F401
     models,  # noqa: F401

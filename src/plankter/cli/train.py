@@ -32,7 +32,13 @@ def train(
         Path | None,
         _option("groups", "CSV with file and sample, date, run or group; perhaps split (train, tune, judge)."),
     ] = None,
-    context: Annotated[Path | None, _option("context", "CSV with file and columns of numbers or a date.")] = None,
+    context: Annotated[
+        Path | None,
+        _option("context", "CSV with file and columns of numbers or a date; of a workspace: columns of its samples."),
+    ] = None,
+    force_context: Annotated[
+        bool, _option("force-context", "Use context even where it hurts on groups never seen.")
+    ] = False,
     imported: Annotated[bool, _option("imported", "From a workspace: take imported labels too.")] = False,
     network: Annotated[str, _option("network", "Of mode finetune: which network.")] = "mobilenet_v2",
     epochs: Annotated[int, _option("epochs", "Of mode finetune: how often every image is seen.")] = 20,
@@ -57,7 +63,7 @@ def train(
     with reporting(as_json), maybe_workspace(workspace) as opened, progress_bars() as progress:
         config = TrainConfig(
             "finetune" if finetune else mode, head, classifier, features, model, balance, seed, name, imported,
-            network, epochs, px, start,
+            network, epochs, px, start, force_context,
         )  # fmt: skip
         if compare:
             from plankter.workflow.compare import compare as run_compare

@@ -54,7 +54,7 @@ def control_chart_svg(
         axes.plot(x[np.isfinite(y)], y[np.isfinite(y)], color=BAR, linewidth=0.8)
         axes.plot(x[usual], y[usual], "o", color=BAR, markersize=6)
         axes.plot(x[odd], y[odd], "D", color=BAR_2, markersize=9)
-        top = max([tolerance, upper or 0.0, *y[np.isfinite(y)].tolist()]) * 1.15
+        top = max(v for v in (tolerance, upper or 0.0, centre, *y.tolist()) if np.isfinite(v)) * 1.15
         lines = [(tolerance, "tolerance", "-"), (centre, "median of the runs", ":")]
         lines += [] if upper is None else [(upper, "limit of the series", "--")]
         placed: list[float] = []

@@ -120,7 +120,7 @@ def p_text(p: float) -> str:
     """A p-value as people read it.
 
     >>> p_text(0.0312), p_text(0.4567), p_text(1e-9), p_text(1.0)
-    ('0.03', '0.46', '<\xa00.001', '1')
+    ('0.031', '0.46', '<\xa00.001', '1')
     """
     if p < 0.001:
         return "<\u00a00.001"

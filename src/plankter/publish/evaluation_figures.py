@@ -59,6 +59,7 @@ def reliability_svg(bins: Sequence[Mapping[str, Any]], *, description: str) -> s
 def coverage_svg(points: Sequence[Mapping[str, Any]], *, description: str) -> str:
     """Share right of the images kept against the share kept, for rising thresholds; some thresholds are named."""
     there = [p for p in points if p["precision"] is not None and p["coverage"] > 0]
+    macro = [p for p in there if p["macro_precision"] is not None]  # None where only classes without images are given
 
     def plot(axes: Axes) -> None:
         from matplotlib.ticker import MaxNLocator
@@ -66,8 +67,8 @@ def coverage_svg(points: Sequence[Mapping[str, Any]], *, description: str) -> st
         x, y = [100 * p["coverage"] for p in there], [100 * p["precision"] for p in there]
         axes.plot(x, y, color=BAR, linewidth=1.8, label="images")
         axes.plot(
-            x, [100 * p["macro_precision"] for p in there], color=BAR_2, linewidth=1.4, linestyle=(0, (5, 2)),
-            label="mean of the classes",
+            [100 * p["coverage"] for p in macro], [100 * p["macro_precision"] for p in macro], color=BAR_2,
+            linewidth=1.4, linestyle=(0, (5, 2)), label="mean of the classes",
         )  # fmt: skip
         for p in there:
             if p["threshold"] in (0.5, 0.75, 0.9, 0.95, 0.99):
@@ -76,7 +77,7 @@ def coverage_svg(points: Sequence[Mapping[str, Any]], *, description: str) -> st
                     f"{p['threshold']:g}", (100 * p["coverage"], 100 * p["precision"]), xytext=(5, 5),
                     textcoords="offset points", fontsize=9,
                 )  # fmt: skip
-        low = min([*y, *(100 * p["macro_precision"] for p in there), 99.0])
+        low = min([*y, *(100 * p["macro_precision"] for p in macro), 99.0])
         axes.set_xlim(0, 101)
         axes.set_ylim(max(0, math.floor(low / 5) * 5), 100.9)
         axes.set_xlabel("images that keep a class, %")

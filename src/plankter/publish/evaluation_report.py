@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from plankter.publish.evaluation_figures import confusion_svg, coverage_svg, curve_svg, reliability_svg, size_svg
-from plankter.publish.evaluation_words import FIGURE_WORDS, SIZE_WORDS, in_short, percent, score, signed
+from plankter.publish.evaluation_words import FIGURE_WORDS, SIZE_WORDS, in_short, p_value, percent, score, signed
 from plankter.publish.run_report import _environment, _svg
 from plankter.types import ImageArray
 
@@ -39,7 +39,7 @@ def render_evaluation_report(numbers: Mapping[str, Any], picture: ReadPicture) -
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     pictures = _Thumbnails(picture)
     environment = _environment()
-    environment.filters |= {"percent": percent, "score": score, "signed": signed}
+    environment.filters |= {"percent": percent, "score": score, "signed": signed, "p_value": p_value}
     names = {entry["class_id"]: entry["name"] for entry in numbers["per_class"]}
     return environment.get_template("evaluation_report.html.j2").render(
         n=numbers,

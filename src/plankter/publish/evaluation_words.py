@@ -72,20 +72,29 @@ def signed(share: float | None) -> str:
     """A difference of shares in points.
 
     >>> signed(0.0123), signed(-0.002)
-    ('+1.2', '\\u22120.2')
+    ('+1.23', '\\u22120.20')
     """
     if share is None:
         return "unknown"
-    return f"{100 * share:+.1f}".replace("-", "\u2212")
+    return f"{100 * share:+.2f}".replace("-", "\u2212")
+
+
+def p_value(p: float) -> str:
+    """A p value in a table, no smaller than anyone needs.
+
+    >>> p_value(0.0312), p_value(1e-9), p_value(1.0)
+    ('0.031', '<\\xa00.0001', '1')
+    """
+    return "<\u00a00.0001" if p < 0.0001 else f"{p:.2g}"
 
 
 def p_words(p: float) -> str:
-    """A p value, no smaller than anyone needs.
+    """A p value in a sentence.
 
     >>> p_words(0.0312), p_words(1e-9)
-    ('p = 0.031', 'p < 0.0001')
+    ('p = 0.031', 'p <\\xa00.0001')
     """
-    return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
+    return f"p {p_value(p)}" if p < 0.0001 else f"p = {p_value(p)}"
 
 
 def in_short(numbers: Mapping[str, Any]) -> list[str]:

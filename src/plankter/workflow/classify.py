@@ -11,16 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from plankter._errors import NotFound
-from plankter.classify.context import encode_columns
 from plankter.classify.stream import StreamResult
 from plankter.store.base import RunRecord
 from plankter.types import Predictions
+from plankter.workflow.context import context_of
 from plankter.workflow.engine import Engine, load_engine
 from plankter.workflow.progress import Progress, silent
 from plankter.workflow.workspace import Workspace, find_model, keep_model
 
 log = logging.getLogger(__name__)
-CONTEXT_OF_SAMPLE = ("latitude_deg", "longitude_deg", "depth_min_m", "depth_max_m")
 
 
 def select_runs(workspace: Workspace, names: Sequence[str]) -> list[RunRecord]:
@@ -99,13 +98,7 @@ def _classify_run(workspace: Workspace, record: RunRecord, engine: Engine, progr
 
 def _context(workspace: Workspace, record: RunRecord, columns: Sequence[str]) -> npt.NDArray[np.float64] | None:
     """What is known of a run's sample, as one row in the order of ``columns``; None where nothing is asked for."""
-    if not columns:
-        return None
-    sample = workspace.catalogue.sample(record.run.sample_id)
-    known = {name: getattr(sample, name) for name in CONTEXT_OF_SAMPLE} | dict(sample.environment)
-    known["sampled_at"] = sample.sampled_at or record.run.started_at
-    names, values = encode_columns([known], ["sampled_at", *(c for c in columns if not c.startswith("month_"))])
-    return np.array([[values[0, names.index(c)] if c in names else np.nan for c in columns]])
+    return context_of(workspace.catalogue.sample(record.run.sample_id), record.run, columns) if columns else None
 
 
 def status(workspace: Workspace) -> dict[str, Any]:

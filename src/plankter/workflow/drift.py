@@ -188,7 +188,7 @@ def _row(
         psi=c.psi,
         verdict=finding.verdict.value,
         advice=advice_for(finding, c, odd, changed, ALPHA),
-        alarm=odd or finding.verdict is Verdict.INSTRUMENT,
+        alarm=odd or finding.verdict in (Verdict.INSTRUMENT, Verdict.UNCLEAR),
         rising=rising,
         falling=falling,
         um_per_px=run.um_per_px,

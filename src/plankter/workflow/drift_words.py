@@ -22,6 +22,10 @@ WORDS = {
         "background, dirt in the flow cell, or particles the model never saw. If the instrument is to stay as it is, "
         "validate one or two hundred particles of this run and train with them."
     ),
+    Verdict.UNCLEAR: (
+        "Most particles were given classes of which the sample of training images holds too few, so that whether the "
+        "images changed cannot be said. Look at the pictures and validate some before you use these counts."
+    ),
     Verdict.TOO_FEW: "Too few images for a judgement.",
 }
 SLIGHT = (

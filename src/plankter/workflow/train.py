@@ -18,7 +18,9 @@ from plankter.classify.models import built_in_models
 from plankter.classify.splits import Split, given_split, make_split
 from plankter.classify.training_set import TrainingSet
 from plankter.types import Model
+from plankter.workflow.context import asked_columns, judged_context
 from plankter.workflow.engine import Engine, load_engine
+from plankter.workflow.mlflow_registry import log_training
 from plankter.workflow.progress import Progress, silent
 from plankter.workflow.training_data import TrainingImages, read_folder, read_labels
 from plankter.workflow.training_estimate import estimate_seconds
@@ -30,6 +32,7 @@ from plankter.workflow.training_fit import (
     fit_head,
     fit_network,
     pixels_of,
+    with_context_verdict,
 )
 from plankter.workflow.training_inputs import embed, measure_all, usable
 from plankter.workflow.training_run import TrainingRun, training_run
@@ -61,6 +64,7 @@ class TrainConfig:
     epochs: int = 20
     px: int = 64
     start: Path | None = None
+    force_context: bool = False
 
     def __post_init__(self) -> None:
         for word, known in (
@@ -103,10 +107,11 @@ def collect(
     elif workspace is None:
         hint = "name a folder with --images DIR, or a workspace with -w DIR"
         raise SettingsError("no images: this folder is no workspace", hint=hint)
-    elif table is not None or context is not None:
-        raise SettingsError("--groups and --context go with --images; a workspace knows samples and runs itself")
+    elif table is not None:
+        raise SettingsError("--groups goes with --images; a workspace knows samples and runs itself")
     else:
-        images = read_labels(workspace, imported=config.imported, progress=progress)
+        columns = asked_columns(str(context)) if context is not None else ()
+        images = read_labels(workspace, imported=config.imported, context=columns, progress=progress)
     if context is not None and config.mode == "classical":
         raise SettingsError("context joins linear heads and networks; --mode classical takes none")
     return Prepared(images, base, load_engine(base, workspace), _encoded(images, context))
@@ -162,7 +167,7 @@ def train(
         folder: holds one folder a class; None takes the labels of the workspace.
         workspace: keeps the model and the run folder; None outside one.
         table: CSV of groups (and perhaps the split) beside ``folder``.
-        context: CSV of context beside ``folder``.
+        context: CSV of context beside ``folder``; for a workspace, columns of its samples with commas between.
         out: where the run folder is made; None: ``trainings`` of the workspace, or of the current folder.
         cache: folder that keeps embeddings and measures for other trainings; None keeps them in the run folder.
         keep: whether the workspace lists the model.
@@ -200,6 +205,7 @@ def train(
         result |= {"estimate_s": round(seconds, 1), "seconds": round(time.monotonic() - started, 3)}
         run.write_json("evaluation.json", result)
         run.log(f"done in {result['seconds']:.1f} s")
+    log_training(run.folder, name=name)
     return result
 
 
@@ -224,6 +230,22 @@ def _free_name(asked: str | None, folder: Path | None, mode: str, workspace: Wor
     )
 
 
+def _judge_context(
+    prepared: Prepared, config: TrainConfig, embeddings: npt.NDArray[np.float32], split: Split
+) -> tuple[dict[str, Any], str]:
+    """Refuses context that hurts on groups never seen, on the images that train and tune only."""
+    if prepared.context is None:
+        return {}, ""
+    data, rows = prepared.images.data, np.sort(np.concatenate([split.train, split.tune]))
+    seen = data.take(rows)
+    names, values = prepared.context
+    verdict, words = judged_context(
+        embeddings[rows], seen.labels, data.class_ids, (names, values[rows]), seen.groups,
+        seed=config.seed, force=config.force_context,
+    )  # fmt: skip
+    return (asdict(verdict) if verdict else {}), words
+
+
 def _fit(
     prepared: Prepared, config: TrainConfig, run: TrainingRun, unit: Any, kept_in: Path, progress: Progress
 ) -> tuple[Fitted, Split]:
@@ -235,19 +257,26 @@ def _fit(
             network=config.network, start=config.start, px=config.px, epochs=config.epochs, balance=config.balance,
             seed=config.seed,
         )  # fmt: skip
-        return fit_network(
+        judged: tuple[dict[str, Any], str] = ({}, "")
+        if prepared.context is not None:
+            embeddings, _ = embed(engine, images, kept_in, progress)
+            judged = _judge_context(prepared, config, embeddings, split)
+        found = fit_network(
             images, split, pixels, config=settings, unit=unit, context=prepared.context, folder=run.folder,
             progress=progress, threads=engine.threads,
-        ), split  # fmt: skip
+        )  # fmt: skip
+        return with_context_verdict(found, *judged), split
     embeddings, failures = embed(engine, images, kept_in, progress)
     split = split_of(prepared, usable(images, failures), config.seed)
     run.write_split(images.data, split)
+    judged = _judge_context(prepared, config, embeddings, split)
     progress("fitting", 0, 1)
     if config.mode == "head":
         fitted = fit_head(
             prepared.base, embeddings, images, split, head=config.head, balance=config.balance, seed=config.seed,
             context=prepared.context, folder=run.folder, progress=progress,
         )  # fmt: skip
+        fitted = with_context_verdict(fitted, *judged)
     else:
         measures = measure_all(images, kept_in, progress) if config.features != "embeddings" else None
         fitted = fit_classical(
@@ -272,7 +301,8 @@ def _finish(
     run.write_split(images.data, split)
     run.write_curves(fitted.curves)
     judged: Judged = judge(fitted, images.data, split)
-    warnings = [*images.warnings, *split.warnings, *_small(images.data, split), *judged.warnings]
+    spoken = [str(fitted.facts["context"])] if fitted.facts.get("context") else []
+    warnings = [*images.warnings, *split.warnings, *_small(images.data, split), *judged.warnings, *spoken]
     model = seal(
         run, name, fitted, images, split, judged,
         mode=config.mode, base=prepared.base, seed=config.seed, warnings=warnings,

@@ -15,8 +15,10 @@ import numpy.typing as npt
 
 from plankter._errors import NotFound, ReadError
 from plankter.classify.training_set import TrainingSet
+from plankter.store.base import RunRecord
 from plankter.taxa.classes import ClassList, match_class, match_name, shipped_class_list
 from plankter.types import Source, Taxon, Verdict
+from plankter.workflow.context import sample_row
 from plankter.workflow.predict import IMAGE_SUFFIXES
 from plankter.workflow.progress import Progress, silent
 from plankter.workflow.training_table import read_training_table
@@ -234,8 +236,12 @@ def _sub_folders(names: Sequence[str]) -> tuple[tuple[str, ...] | None, str | No
     return None, None, None
 
 
-def read_labels(workspace: Workspace, *, imported: bool = False, progress: Progress = silent) -> TrainingImages:
+def read_labels(
+    workspace: Workspace, *, imported: bool = False, context: Sequence[str] = (), progress: Progress = silent
+) -> TrainingImages:
     """Labelled vignettes of a workspace: those a person stands behind; ``imported`` takes imported labels too.
+
+    ``context``: columns of the samples that go with each vignette, as `sample_row` names them.
 
     Merged classes count as what they became. Groups are samples, or runs where all runs are of one sample.
 
@@ -263,7 +269,8 @@ def read_labels(workspace: Workspace, *, imported: bool = False, progress: Progr
                 continue
             run_of.append(record)
             index_of.append(index)
-            labels.append(classes.resolve(str(label.class_id)).class_id)
+            class_id = str(label.class_id)
+            labels.append(classes.resolve(class_id).class_id if class_id in classes else class_id)
             content.append(str(hashes[index]))
             um.append(record.run.um_per_px or np.nan)
     if len(set(labels)) < 2:
@@ -289,10 +296,25 @@ def read_labels(workspace: Workspace, *, imported: bool = False, progress: Progr
             for index, png in workspace.archive.open(run_id).read_vignettes(list(row_of)):
                 yield row_of[index], png
 
+    rows = _sample_context(workspace, run_of, context) if context else None
     return TrainingImages(
-        chosen, read, "sample" if by_sample else "run", None, None, np.array(um)[keep],
+        chosen, read, "sample" if by_sample else "run", None, rows, np.array(um)[keep],
         aphia_ids(data.class_ids, taxa), "the workspace's labels" + (", imported ones too" if imported else ""), problems,
     )  # fmt: skip
+
+
+def _sample_context(
+    workspace: Workspace, run_of: Sequence[RunRecord], columns: Sequence[str]
+) -> tuple[dict[str, str], ...]:
+    known = {}
+    for record in {r.run.run_id: r for r in run_of}.values():
+        row = sample_row(workspace.catalogue.sample(record.run.sample_id), record.run)
+        known[record.run.run_id] = {c: "" if row.get(c) is None else str(row[c]) for c in columns}
+    absent = [c for c in columns if not any(row[c] for row in known.values())]
+    if absent:
+        hint = "give the samples this value with `plankter sample`, or leave the column out"
+        raise NotFound(f"no sample knows {', '.join(absent)}", hint=hint)
+    return tuple(known[r.run.run_id] for r in run_of)
 
 
 def _without_conflicts(content: list[str], labels: list[str], names: list[str], problems: Problems) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,11 @@ def fit_head(
         columns @ weight + fitted.bias, embeddings, write, "linear", model.backbone, embeddings.shape[1],
         model.input_px, {"context": encoder.columns} if encoder else {}, f"{head}, {fitted.setting}", how,
     )  # fmt: skip
+
+
+def with_context_verdict(fitted: Fitted, verdict: Mapping[str, Any], words: str) -> Fitted:
+    """The same fit with what was found about its context among its facts."""
+    return replace(fitted, facts={**fitted.facts, **dict(verdict), "context": words}) if words else fitted
 
 
 def _tamed(fitted: LinearFit, columns: Float32) -> LinearFit:

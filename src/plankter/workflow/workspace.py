@@ -17,6 +17,7 @@ from plankter.store.archive import Archive
 from plankter.store.base import Catalogue
 from plankter.store.journal import Journal
 from plankter.store.locate import open_catalogue
+from plankter.store.mongodb_address import has_password, is_mongodb
 from plankter.taxa.classes import shipped_class_list
 from plankter.types import Model
 from plankter.workflow.workers import Workers
@@ -52,12 +53,17 @@ def init_workspace(folder: Path, *, catalogue: str = "sqlite:catalogue.sqlite") 
 
     Raises:
         Conflict: there is a workspace already.
+        StoreError: the catalogue's server cannot be used; nothing is made then.
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / FILE_NAME
+    secret = has_password(catalogue)
     if settings.exists():
         raise Conflict("there is a workspace already", path=settings, hint="use it with -w, or choose another folder")
+    if is_mongodb(catalogue):  # no workspace is left behind where there is no such server
+        open_catalogue(catalogue, base=folder).close()
     partial = settings.with_suffix(".partial")
+    partial.touch(mode=0o600 if secret else 0o666)
     partial.write_text(settings_text(catalogue), encoding="utf-8")
     (folder / "archive").mkdir(exist_ok=True)
     partial.replace(settings)

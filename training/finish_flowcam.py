@@ -1,0 +1,135 @@
+"""Makes an exported FlowCam network a finished model: reference, calibration, thresholds, card, figures of the judging half.
+
+    PYTHONPATH=src python training/finish_flowcam.py --model MODEL --images TRAIN... --validation VAL \
+        --leave-out vliz_flowcam_dated.csv --mix vliz_class_counts.csv
+
+``MODEL`` is a folder that ``export_first.py`` made; it is sealed anew in place. Temperature, thresholds and the distance of
+the unknown come from the fitting half of the validation images (`plankter.classify.splits.judges`), every figure from the
+judging half. Re-weighted figures give each class its share of the published test split (column ``test`` of the mix).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+from images import validation_names
+
+from plankter.classify.calibrate import fit_calibration, fit_thresholds
+from plankter.classify.decide import Thresholds
+from plankter.classify.evaluate import evaluate_predictions
+from plankter.classify.head import load_head, softmax
+from plankter.classify.models import load_model, read_model_json, write_model_json
+from plankter.classify.novelty import fit_reference
+from plankter.classify.splits import judges
+from plankter.workflow.engine import embed_files, load_engine
+
+TARGET = 0.9
+QUANTILE = 0.99
+
+
+def files_of(
+    folders: list[Path], class_ids: tuple[str, ...], leave_out: set[str], most: int
+) -> tuple[list, np.ndarray]:
+    """Files and classes, at most ``most`` of a class, chosen evenly by name."""
+    files: list[Path] = []
+    labels: list[int] = []
+    for number, class_id in enumerate(class_ids):
+        found = sorted(
+            (f for folder in folders if (folder / class_id).is_dir() for f in (folder / class_id).iterdir()
+             if f.name not in leave_out),
+            key=lambda f: f.name,
+        )  # fmt: skip
+        found = found[:: max(1, -(-len(found) // most))]
+        files += found
+        labels += [number] * len(found)
+    return files, np.array(labels)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--images", type=Path, nargs="+", required=True)
+    parser.add_argument("--validation", type=Path, required=True)
+    parser.add_argument("--leave-out", type=Path, required=True)
+    parser.add_argument("--mix", type=Path, required=True)
+    parser.add_argument("--per-class", type=int, default=300, help="training images of a class that make the reference")
+    args = parser.parse_args()
+    model = load_model(args.model)
+    facts = read_model_json(args.model)
+    engine = load_engine(model)
+    files, labels = files_of(args.images, model.class_ids, validation_names(args.leave_out), args.per_class)
+    embeddings, failures = embed_files(engine, files)
+    good = np.isfinite(embeddings).all(axis=1)
+    counts = facts["training_class_counts"]
+    reference = fit_reference(embeddings[good], labels[good], len(model.class_ids))
+    mix = np.array([counts[c] for c in model.class_ids], np.float32)
+    reference = type(reference)(**{**vars(reference), "mix": mix / mix.sum()})
+    val_files, val_labels = files_of([args.validation], model.class_ids, set(), 10**9)
+    val_embeddings, val_failures = embed_files(engine, val_files)
+    usable = np.isfinite(val_embeddings).all(axis=1)
+    judging = np.array([judges(f.name) for f in val_files])
+    head = load_head(args.model)
+    logits = (head.logits(np.nan_to_num(val_embeddings)) * head.temperature).astype(np.float64)
+    if head.temperature != 1.0 or facts.get("calibration"):
+        raise SystemExit("this model is finished already; export it again")
+    fit, judge = usable & ~judging, usable & judging
+    on = "the fitting half of the validation images, up to 50 a class"
+    calibration = fit_calibration(logits[fit], val_labels[fit], on=on)
+    scores = softmax(calibration.apply(logits).astype(np.float32))
+    by_class = fit_thresholds(scores[fit], val_labels[fit], model.class_ids, target_precision=TARGET)
+    away = reference.distance(val_embeddings[fit])
+    thresholds = Thresholds(by_class, distance=round(float(np.quantile(away, QUANTILE)), 3))
+    figures = judged(scores[judge], val_labels[judge], model.class_ids, args.mix)
+    figures["unreadable"] = len(failures) + len(val_failures)
+    figures["calibration"] = f"temperature {calibration.temperature:.3f}, fitted on {on}"
+    card = {**model.card, "metrics": {k: v for k, v in figures.items() if not isinstance(v, dict)}}
+    reference.save(args.model)
+    write_model_json(
+        args.model, name=model.name, backbone_name=model.backbone, dim=engine.backbone.dim, input_px=model.input_px,
+        class_ids=model.class_ids, class_counts=tuple(int(counts[c]) for c in model.class_ids), temperature=1.0,
+        card=card, calibration=calibration, thresholds=thresholds, threshold_target=f"precision {TARGET} on {on}",
+    )  # fmt: skip
+    print(json.dumps(figures, indent=1))
+
+
+def judged(scores: np.ndarray, labels: np.ndarray, class_ids: tuple[str, ...], mix: Path) -> dict:
+    """Figures of the judging half: as it lies, and re-weighted, each headline with its standard error."""
+    with mix.open(newline="", encoding="utf-8-sig") as file:
+        table = {row["class"]: float(row["test"]) for row in csv.DictReader(file)}
+    test = np.array([table.get(c, 0.0) for c in class_ids])
+    found = evaluate_predictions(labels, scores, class_ids)
+    right = (scores.argmax(1) == labels).astype(float)
+    n = np.bincount(labels, minlength=len(class_ids))
+    weight = (test / np.maximum(n, 1))[labels]
+    weight /= weight.sum()
+    top1 = float((weight * right).sum())
+    rare = np.flatnonzero((test >= 10) & (test <= 50))
+    rows = np.isin(labels, rare)
+    return {
+        "images": len(labels),
+        "top1": round(found.top1, 4),
+        "top1_se": round(float(np.sqrt(found.top1 * (1 - found.top1) / len(labels))), 4),
+        "top3": round(found.top3, 4),
+        "macro_f1": round(found.macro_f1, 4),
+        "ece": round(found.ece, 4),
+        "reweighted_top1": round(top1, 4),
+        "reweighted_top1_se": round(float(np.sqrt((weight**2 * (right - top1) ** 2).sum())), 4),
+        "reweighted_macro_f1": round(weighted_macro_f1(labels, scores.argmax(1), weight, len(class_ids)), 4),
+        "rare_classes_top1": round(float(np.average(right[rows], weights=weight[rows])), 4),
+        "rare_classes_images": int(rows.sum()),
+    }
+
+
+def weighted_macro_f1(true: np.ndarray, predicted: np.ndarray, weight: np.ndarray, classes: int) -> float:
+    hit = np.bincount(true[true == predicted], weights=weight[true == predicted], minlength=classes)
+    support, given = np.bincount(true, weight, classes), np.bincount(predicted, weight, classes)
+    present = support > 0
+    return float(np.mean(2 * hit[present] / (support + given)[present]))
+
+
+if __name__ == "__main__":
+    main()
