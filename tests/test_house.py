@@ -17,7 +17,7 @@ from plankter._settings import SETTINGS
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src" / "plankter").rglob("*.py"))
-HEAVY = ("openvino", "matplotlib", "pyarrow", "sqlalchemy", "openpyxl", "torch", "typer", "cv2")
+HEAVY = ("openvino", "matplotlib", "pyarrow", "sqlalchemy", "openpyxl", "torch", "typer", "cv2", "pymongo")
 
 
 def test_public_names_are_few_and_exist() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -112,6 +113,15 @@ def settings_text(catalogue: str) -> str:
     ]
     lines += ["[classify]", 'model = "flowcam"', ""]
     return "\n".join(lines)
+
+
+def with_catalogue(text: str, address: str) -> str:
+    """The text of a plankter.toml with another catalogue, all else left as it is."""
+    line = f"catalogue = {_quoted(address)}"
+    changed, count = re.subn(r"^catalogue\s*=.*$", lambda _: line, text, count=1, flags=re.MULTILINE)
+    if count:
+        return changed
+    return re.sub(r"^\[workspace\].*$", lambda found: f"{found.group()}\n{line}", text, count=1, flags=re.MULTILINE)
 
 
 def _quoted(text: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from plankter._errors import StoreError
+from plankter.store.mongodb import MongoCatalogue
 from plankter.store.mongodb_address import has_password, masked, mongo_address
 
 
@@ -55,3 +58,10 @@ def test_the_database() -> None:
     assert mongo_address("mongodb://h/a", database="b").database == "b"
     with pytest.raises(StoreError, match="expected an address"):
         mongo_address("http://h/a")
+
+
+def test_without_the_driver_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pymongo", None)
+    with pytest.raises(StoreError, match="pymongo") as caught:
+        MongoCatalogue("mongodb://h/db")
+    assert "plankter[mongodb]" in str(caught.value)

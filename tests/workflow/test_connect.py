@@ -8,14 +8,15 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import institute
 import pytest
-from bson import ObjectId
+from bson import Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 from pymongo import MongoClient
 
 from plankter._errors import SettingsError, StoreError
@@ -28,7 +29,7 @@ from plankter.workflow.workspace import Workspace, init_workspace, open_workspac
 
 @pytest.fixture
 def database(mongo_url: str) -> Iterator[Any]:
-    with MongoClient[dict[str, Any]](mongo_url, tz_aware=True) as client:
+    with MongoClient[dict[str, Any]](mongo_url, tz_aware=True, uuidRepresentation="standard") as client:
         yield client.get_default_database()
 
 
@@ -359,3 +360,37 @@ def test_a_source_without_change_streams_is_looked_at_again_and_again(
         follow(workspace, mapping, stop=lambda: sum(new) >= 7 or len(new) > 50, told=told)
     assert new[0] == 6 and sum(new) == 7 and len(particles(workspace)) == 7
     server.stop()
+
+
+def test_whatever_a_database_can_hold_is_counted_and_stops_nothing(
+    database: Any, mongo_url: str, workspace: Workspace, tmp_path: Path
+) -> None:
+    odd: list[Any] = [
+        Regex("a"), Decimal128("1.5"), Code("x"), MinKey(), MaxKey(), Timestamp(1, 1), b"bytes", True, 7, 2.5, [], {},
+        DBRef("c", 1), uuid.uuid4(), "x" * 5000, "\x00", datetime.max,
+    ]  # fmt: skip
+    for number, value in enumerate(odd):
+        found = institute.document(number, value)
+        found |= {"area": value, "ctd": {"temp": value}, "label": {"taxon": value, "by": value, "at": value}}
+        found["sample"] |= {"at": value, "lat": value}
+        database.rois.insert_one(found)
+    database.rois.insert_one({"_id": {"a": datetime(2024, 1, 1)}, "sample": "no document", "label": [1]})
+    mapping = institute.write_mapping(tmp_path, mongo_url, changed="# none")
+    dry = connect(workspace, mapping, dry_run=True)
+    found = connect(workspace, mapping)
+    assert found["new"] == dry["documents"] == len(odd) + 1 == len(particles(workspace))
+    assert counts(found)[ODD] >= 8 and counts(found)["measures.source_area: a number was expected"] >= 8
+    again = connect(workspace, mapping)
+    assert (again["new"], again["changed"], again["labels"]) == (0, 0, 0) and workspace.catalogue.check() == []
+
+
+def test_numbers_may_tell_a_change(database: Any, mongo_url: str, workspace: Workspace, tmp_path: Path) -> None:
+    for number in range(8):
+        version = Int64(number) if number % 2 else float(number)
+        database.rois.insert_one(institute.document(number, None) | {"updated_at": version})
+    mapping = institute.write_mapping(tmp_path, mongo_url)
+    assert connect(workspace, mapping)["new"] == 8
+    database.rois.update_one({"updated_at": 3}, {"$set": {"updated_at": Int64(2**40), "label.taxon": "Ciliophora"}})
+    again = connect(workspace, mapping)
+    assert (again["documents"], again["changed"]) == (2, 1)
+    assert connect(workspace, mapping)["documents"] == 1

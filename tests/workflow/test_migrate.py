@@ -12,16 +12,17 @@ from typing import Any
 
 import pytest
 
-from plankter._errors import Conflict
-from plankter._settings import load_settings
+from plankter._errors import Conflict, StoreError
+from plankter._settings import load_settings, with_catalogue
 from plankter.store import sqlite_runs, transfer
+from plankter.store.backup import backup as write_backup
 from plankter.store.base import ParticleFilter
 from plankter.synthetic.flowcam import simulate_flowcam_run
 from plankter.testing.examples import NOON, example_fact, example_predictions, example_rows, example_run, run_id_of
 from plankter.types import Annotation, Sample, Verdict
 from plankter.workflow.ingest import ingest
 from plankter.workflow.migrate import migrate
-from plankter.workflow.upkeep import rebuild
+from plankter.workflow.upkeep import backup, rebuild, restore
 from plankter.workflow.workspace import Workspace, init_workspace, open_workspace
 
 
@@ -132,3 +133,24 @@ def test_a_catalogue_in_mongodb_is_refilled_from_the_archive(tmp_path: Path, mon
     assert rebuild(folder) == {"runs": 1, "problems": []}
     with open_workspace(folder) as workspace:
         assert workspace.catalogue.page(ParticleFilter())[0] == rows
+
+
+def test_a_backup_of_a_catalogue_in_mongodb_is_a_workspace_of_its_own(
+    folder: Path, mongo_url: str, tmp_path: Path
+) -> None:
+    migrate(folder, mongo_url)
+    before = everything(folder)
+    backup(folder, tmp_path / "saved.zip")
+    restore(tmp_path / "saved.zip", tmp_path / "again")
+    assert load_settings(tmp_path / "again")["workspace.catalogue"] == "sqlite:catalogue.sqlite"
+    assert everything(tmp_path / "again") == before
+    assert load_settings(folder)["workspace.catalogue"] == mongo_url
+
+
+def test_what_cannot_be_saved_is_named_without_its_password(tmp_path: Path) -> None:
+    init_workspace(tmp_path / "w")
+    settings = tmp_path / "w" / "plankter.toml"
+    settings.write_text(with_catalogue(settings.read_text(), "mongodb://ada:hush-hush@h/db"))
+    with pytest.raises(StoreError, match="does not") as caught:
+        write_backup(tmp_path / "w", tmp_path / "b.zip")
+    assert "hush" not in str(caught.value) and "ada:***@h" in str(caught.value)

@@ -13,8 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from plankter._errors import Conflict, NewerWorkspace, StoreError
-from plankter._settings import FILE_NAME, load_settings
+from plankter._settings import FILE_NAME, load_settings, with_catalogue
 from plankter.store.files import disk_full_said, write_whole
+from plankter.store.mongodb_address import masked
 from plankter.store.sqlite_connect import Database
 
 MANIFEST = "backup.json"
@@ -23,7 +24,7 @@ _BLOCK = 1 << 20
 _STORED = (".zip", ".png", ".parquet", ".npy", ".npz")  # not compressed twice
 
 
-def backup(workspace_dir: Path, to: Path) -> None:
+def backup(workspace_dir: Path, to: Path, *, catalogue: Path | None = None) -> None:
     """Writes settings, catalogue, archive and models of a workspace into one zip; labels may be given meanwhile.
 
     The catalogue is copied first and the archive only grows, so that the copy lacks nothing that the catalogue names.
@@ -31,6 +32,7 @@ def backup(workspace_dir: Path, to: Path) -> None:
     Args:
         workspace_dir: the workspace.
         to: the zip; one that is there is replaced when the new one is whole.
+        catalogue: an SQLite file to save in the place of a catalogue that lies elsewhere.
 
     Raises:
         StoreError: the catalogue is not an embedded one within the workspace, or the disk is full.
@@ -38,22 +40,27 @@ def backup(workspace_dir: Path, to: Path) -> None:
     settings = load_settings(workspace_dir)
     scheme, _, name = str(settings["workspace.catalogue"]).partition(":")
     archive = str(settings["workspace.archive"])
+    source, settings_text = workspace_dir / name, (workspace_dir / FILE_NAME).read_text(encoding="utf-8")
+    if catalogue is not None:
+        scheme, name, source = "sqlite", "catalogue.sqlite", catalogue
+        settings_text = with_catalogue(settings_text, f"sqlite:{name}")
     for place in (name, archive):
         if scheme != "sqlite" or not (workspace_dir / place).resolve().is_relative_to(workspace_dir.resolve()):
             raise StoreError(
-                f"only what lies in the workspace can be saved, {scheme}:{place} does not",
+                f"only what lies in the workspace can be saved, {masked(f'{scheme}:{place}')} does not",
                 path=workspace_dir / FILE_NAME,
             )
 
     def write(partial: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=".backup-", dir=to.parent) as scratch:
             copy = Path(scratch) / "catalogue"
-            database = Database(workspace_dir / name)
+            (Path(scratch) / FILE_NAME).write_text(settings_text, encoding="utf-8")
+            database = Database(source)
             try:
                 database.copy_to(copy)
             finally:
                 database.close()
-            files = {PurePosixPath(name).as_posix(): copy, FILE_NAME: workspace_dir / FILE_NAME}
+            files = {PurePosixPath(name).as_posix(): copy, FILE_NAME: Path(scratch) / FILE_NAME}
             for path in _files(workspace_dir / archive, workspace_dir / "models"):
                 files[path.relative_to(workspace_dir).as_posix()] = path
             _write_zip(partial, files)

@@ -10,7 +10,7 @@ from plankter._errors import NotFound
 from plankter.store.base import ClassCount, ParticleFilter, ParticleRow
 from plankter.store.memory import check_page, page_key
 from plankter.store.mongodb_connect import Document, MongoDatabase
-from plankter.store.mongodb_rows import counts_in, hidden_keys, live_run
+from plankter.store.mongodb_rows import hidden_keys, live_run
 from plankter.store.mongodb_schema import CLASS_COUNT, DONE, KEY_SPAN, PARTIAL_WALKS, PARTICLE, RUN, SAMPLE
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def class_counts(database: MongoDatabase, run_id: str | None) -> list[ClassCount
         return list(database.of(CLASS_COUNT).find(where, session=session).sort("_id", 1))
 
     return [
-        ClassCount(found["_id"], class_id, predicted, validated)
+        ClassCount(found["_id"], *row)
         for found in database.read(work)
-        for class_id, (predicted, validated) in counts_in(found)
+        for row in zip(found["class_ids"], found["predicted"], found["validated"], strict=True)
     ]

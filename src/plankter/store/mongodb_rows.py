@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from plankter._errors import NotFound
@@ -63,13 +62,10 @@ def next_number(database: MongoDatabase, name: str, count: int = 1, session: Cli
 def counts_of(database: MongoDatabase, session: ClientSession, run_id: str) -> Counts:
     """How often each class is predicted and validated in a run."""
     found = database.of(CLASS_COUNT).find_one({"_id": run_id}, session=session)
-    return {} if found is None else dict(counts_in(found))
-
-
-def counts_in(found: Mapping[str, list[int]]) -> zip[tuple[str, list[int]]]:
-    """Class by class what `put_counts` wrote."""
-    pairs = (list(pair) for pair in zip(found["predicted"], found["validated"], strict=True))
-    return zip(map(str, found["class_ids"]), pairs, strict=False)
+    if found is None:
+        return {}
+    pairs = zip(found["predicted"], found["validated"], strict=True)
+    return {class_id: list(pair) for class_id, pair in zip(found["class_ids"], pairs, strict=True)}
 
 
 def put_counts(database: MongoDatabase, session: ClientSession, run_id: str, counts: Counts) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -155,9 +156,7 @@ class SourceDatabase:
         image = self.mapping.image
         if image is None or image.kind != "gridfs":
             return {}
-        hashable = list(
-            {reference for reference in references if not isinstance(reference, dict | list | None.__class__)}
-        )
+        hashable = list({reference for reference in references if is_reference(reference)})
         with self.errors():
             files = self.of(f"{image.bucket}.files")
             wanted = {"length": 1, "uploadDate": 1}
@@ -171,7 +170,7 @@ class SourceDatabase:
         files = self.images_of(references)
         found = []
         for document, reference in zip(documents, references, strict=True):
-            known = files.get(reference) if isinstance(reference, str | int) or _is_object_id(reference) else None
+            known = files.get(reference) if is_reference(reference) else None
             pixels = repr((document.get("_image"), reference, known))
             rest = repr(sorted((str(name), value) for name, value in document.items() if name != "_image"))
             group = "\x1f".join(_group_part(value_at(document, path)) for path in self.mapping.run.by)
@@ -301,6 +300,11 @@ def made_at(identity: Any) -> datetime | None:
 
 def _is_object_id(value: Any) -> bool:
     return type(value).__name__ == "ObjectId"
+
+
+def is_reference(value: Any) -> bool:
+    """True for what can name a GridFS file."""
+    return type(value) is str or isinstance(value, int | uuid.UUID) or _is_object_id(value)
 
 
 def _group_part(value: Any) -> str:

@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from plankter.formats.mapped_values import Unfit, value_at
 from plankter.formats.mapping_file import ImageMapping
 from plankter.store.mongodb_connect import Document
-from plankter.store.source_database import SourceDatabase, id_of, id_text
+from plankter.store.source_database import SourceDatabase, id_of, id_text, is_reference
 
 MAX_IMAGE_BYTES = 64_000_000
 BATCH_BYTES = 16_000_000
@@ -88,7 +88,7 @@ def exists(source: SourceDatabase, image: ImageMapping, document: Document, file
     if reference is None or reference == "":
         return None
     if image.kind == "gridfs":
-        if isinstance(reference, dict | list | bytes):
+        if not is_reference(reference):
             raise Unfit(ODD, reference)
         return reference in files or (isinstance(reference, str) and _named(source, image, reference))
     if not isinstance(reference, str):
@@ -149,7 +149,7 @@ def _binary(source: SourceDatabase, image: ImageMapping, documents: Sequence[Doc
 
 def _gridfs(source: SourceDatabase, image: ImageMapping, documents: Sequence[Document]) -> Iterator[Found]:
     references = [value_at(document, image.field) for document in documents]
-    named = [r for r in references if r is not None and r != "" and not isinstance(r, dict | list | bytes)]
+    named = [r for r in references if r != "" and is_reference(r)]
     of_files = source.of(f"{image.bucket}.files")
     files = {file["_id"]: file for file in of_files.find({"_id": {"$in": list(set(named))}})}
     names = [r for r in named if isinstance(r, str) and r not in files]
@@ -168,7 +168,7 @@ def _gridfs(source: SourceDatabase, image: ImageMapping, documents: Sequence[Doc
     for reference in references:
         if reference is None or reference == "":
             yield None
-        elif isinstance(reference, dict | list | bytes):
+        elif not is_reference(reference):
             yield Unfit(ODD, reference)
         elif reference not in files:
             yield Unfit(DEAD, reference)

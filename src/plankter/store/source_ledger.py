@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS document (
 CREATE INDEX IF NOT EXISTS document_waiting ON document (part, n) WHERE run_id IS NULL;
 CREATE INDEX IF NOT EXISTS document_due ON document (n) WHERE due = 1;
 CREATE INDEX IF NOT EXISTS document_run ON document (run_id, idx) WHERE run_id IS NOT NULL;
-CREATE TABLE IF NOT EXISTS run (run_id TEXT PRIMARY KEY, ours INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS run (run_id TEXT PRIMARY KEY, ours INTEGER NOT NULL, part INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID
 """
 
@@ -119,12 +119,13 @@ class Ledger:
                         ((key, part, run_id, index) for index, key in enumerate(keys)),
                     )
             else:
-                self._connection.execute("INSERT OR REPLACE INTO run VALUES (?, 0)", (run_id,))
+                self._connection.execute("INSERT OR REPLACE INTO run VALUES (?, 0, NULL)", (run_id,))
         return found
 
     def finished(self, run_id: str) -> None:
         """Catalogue and labels of a run are level, too."""
-        self._connection.execute("INSERT OR REPLACE INTO run VALUES (?, 1)", (run_id,))
+        part = "(SELECT part FROM document WHERE run_id = ? LIMIT 1)"
+        self._connection.execute(f"INSERT OR REPLACE INTO run VALUES (?, 1, {part})", (run_id, run_id))
 
     def _part(self, name: str) -> int:
         self._connection.execute("INSERT OR IGNORE INTO part (name) VALUES (?)", (name,))
@@ -216,7 +217,7 @@ class Ledger:
     def runs_of(self, group: str) -> int:
         """How many runs a group has."""
         row = self._connection.execute(
-            "SELECT count(DISTINCT run_id) FROM document WHERE part = (SELECT part FROM part WHERE name = ?)", (group,)
+            "SELECT count(*) FROM run WHERE part = (SELECT part FROM part WHERE name = ?)", (group,)
         ).fetchone()
         return int(row[0])
 
@@ -227,7 +228,7 @@ class Ledger:
                 "UPDATE document SET run_id = ?, idx = ?, image = ?, facts = ?, due = 0 WHERE key = ?",
                 ((run_id, index, entry.image, entry.facts, entry.key) for index, entry in enumerate(seen)),
             )
-            self._connection.execute("INSERT OR REPLACE INTO run VALUES (?, 1)", (run_id,))
+            self.finished(run_id)
 
     def due(self, limit: int) -> list[tuple[str, str, int]]:
         """Documents whose labels or metadata changed: key, run_id, index; run by run."""

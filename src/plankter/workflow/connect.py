@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,8 @@ def _take(work: Connected, batch: list[Any], turn: int, looked: Counter[str], re
         work.problems.add(IMAGE_CHANGED, key)
     changed = work.source.mapping.source.changed
     if changed:
-        values = [value for document in batch if (value := value_at(document, changed)) is not None]
+        found_there = (value_at(document, changed) for document in batch)
+        values = [v for v in found_there if isinstance(v, datetime | int | float) or type(v) is str]
         _remember_newest(work.ledger, values)
 
 
@@ -143,8 +145,9 @@ def _remember_newest(ledger: Ledger, values: list[Any]) -> None:
     """The greatest value of the field that tells a change, of the kind that most documents have."""
     held = ledger.get("newest")
     newest: Any = value_of(held)["v"] if held else None
-    kind = type(newest) if newest is not None else Counter(map(type, values)).most_common(1)[0][0] if values else None
-    same: list[Any] = [value for value in values if type(value) is kind]
+    kinds = Counter(map(_bson_type, values))
+    kind = _bson_type(newest) if newest is not None else kinds.most_common(1)[0][0] if kinds else None
+    same: list[Any] = [value for value in values if _bson_type(value) == kind]
     if same and (newest is None or max(same) > newest):
         ledger.put("newest", json_of({"v": max(same)}))
 
@@ -164,6 +167,8 @@ def _look_at_changed(work: Connected, changed: str, mark: str, progress: Progres
 
 
 def _bson_type(value: Any) -> str:
+    if isinstance(value, bool):
+        return "bool"
     return "number" if isinstance(value, int | float) else "string" if isinstance(value, str) else "date"
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from plankter._errors import Conflict, StoreError
-from plankter._settings import FILE_NAME, load_settings
+from plankter._settings import FILE_NAME, load_settings, with_catalogue
 from plankter.store.files import write_text
 from plankter.store.locate import open_catalogue
 from plankter.store.mongodb_address import has_password, masked
@@ -120,12 +119,6 @@ def _differences(source: Tables, target: Tables, progress: Progress) -> list[str
 def _use(folder: Path, address: str) -> None:
     """Writes the new address into plankter.toml, all else left as it is."""
     path = folder / FILE_NAME
-    text = path.read_text(encoding="utf-8")
-    quoted = address.replace("\\", "\\\\").replace('"', '\\"')
-    line = f'catalogue = "{quoted}"'
-    changed, count = re.subn(r"^catalogue\s*=.*$", lambda _: line, text, count=1, flags=re.MULTILINE)
-    if not count:
-        changed = re.sub(r"^\[workspace\].*$", lambda found: f"{found.group()}\n{line}", text, count=1, flags=re.M)
-    write_text(path, changed)
+    write_text(path, with_catalogue(path.read_text(encoding="utf-8"), address))
     if has_password(address):
         path.chmod(0o600)

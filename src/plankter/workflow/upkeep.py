@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from plankter.store.maintenance import level, rebuild_sqlite
 from plankter.store.maintenance import rebuild as refill
 from plankter.store.mongodb_address import is_mongodb
 from plankter.taxa.classes import shipped_class_list
+from plankter.workflow.migrate import migrate
 from plankter.workflow.workspace import Workspace, open_workspace
 
 
@@ -57,13 +59,18 @@ def _refill(folder: Path) -> dict[str, Any]:
 
 
 def backup(folder: Path, to: Path) -> dict[str, Any]:
-    """The whole workspace in one zip, the catalogue as of one moment.
+    """The whole workspace in one zip, the catalogue as of one moment; one in a MongoDB becomes an embedded one.
 
     Raises:
         SettingsError: no workspace.
     """
-    load_settings(folder)
-    write_backup(folder, to)
+    if is_mongodb(str(load_settings(folder)["workspace.catalogue"])):  # saved as an embedded one
+        with tempfile.TemporaryDirectory(prefix=".backup-", dir=folder) as scratch:
+            copy = Path(scratch) / "catalogue.sqlite"
+            migrate(folder, f"sqlite:{copy.absolute()}", switch=False)
+            write_backup(folder, to, catalogue=copy)
+    else:
+        write_backup(folder, to)
     return {"path": str(to), "bytes": to.stat().st_size}
 
 
