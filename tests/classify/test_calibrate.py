@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plankter.classify.calibrate import NEVER, adjust_mix, fit_calibration, fit_thresholds, log_loss_of, shares
+from plankter.classify.calibrate import (
+    NEVER,
+    adjust_mix,
+    fit_calibration,
+    fit_thresholds,
+    log_loss_of,
+    shares,
+    unsmoothed,
+)
 from plankter.classify.evaluate import expected_calibration_error
 from plankter.classify.head import softmax
 
@@ -108,3 +116,17 @@ def test_best_f1_leaves_wrong_low_scores_out() -> None:
     labels = np.array([0] * 10 + [1] * 10)
     found = fit_thresholds(scores, labels, ["a", "b"], target_precision=None)
     assert found["a"] == pytest.approx(0.9, abs=1e-3) and found["b"] == 0.0
+
+
+def test_smoothed_labels_are_undone() -> None:
+    """A network that learnt smoothed labels perfectly: the floor under every class is taken away again."""
+    logits, labels = drawn(20_000)
+    truth = softmax(logits.astype(np.float32).copy())
+    smoothed = np.log(0.9 * truth + 0.1 / CLASSES)
+    np.testing.assert_allclose(softmax(unsmoothed(smoothed, 0.1).astype(np.float32)), truth, atol=1e-4)
+    plain, undone = fit_calibration(smoothed, labels), fit_calibration(smoothed, labels, smoothing=0.1)
+    assert undone.temperature == pytest.approx(1, abs=0.03)
+    assert ece(undone.apply(smoothed), labels) < 0.01 < ece(plain.apply(smoothed), labels)
+    np.testing.assert_array_equal(unsmoothed(logits, 0), logits)
+    with pytest.raises(ValueError, match="label smoothing"):
+        fit_calibration(logits, labels, smoothing=1.0)

@@ -157,9 +157,12 @@ def test_a_head_with_context_comes_back_from_its_file(tmp_path: Path, layer: boo
     write_model_json(
         tmp_path, name="m", backbone_name="b", dim=6, input_px=80, class_ids=("a", "b"), class_counts=(1, 1),
         temperature=1.0, card={}, inputs={"context": context.columns},
-        calibration=Calibration(1.7, (0.5, -0.5), 9, "test"),
+        calibration=Calibration(1.7, (0.5, -0.5), 9, "test", 0.05),
     )  # fmt: skip
-    kept, made = load_head(tmp_path), Head(weight, [0.0, 0.0], 1.7, context=context, class_bias=[0.5, -0.5])
+    kept, made = (
+        load_head(tmp_path),
+        Head(weight, [0.0, 0.0], 1.7, context=context, class_bias=[0.5, -0.5], smoothing=0.05),
+    )
     x, values = rng.normal(size=(5, 6)), np.array([[1.0, np.nan]] * 5)
     np.testing.assert_allclose(kept.scores(x, values), made.scores(x, values), rtol=1e-5)
 
@@ -167,3 +170,11 @@ def test_a_head_with_context_comes_back_from_its_file(tmp_path: Path, layer: boo
 def test_a_weight_too_large_for_its_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not fit float16"):
         save_head(tmp_path / "head.npz", np.array([[1e6]]), np.zeros(1))
+
+
+def test_the_head_calibrates_as_the_calibration_does() -> None:
+    rng = np.random.default_rng(2)
+    weight, bias, x = rng.normal(size=(6, 4)), rng.normal(size=4), rng.normal(size=(9, 6))
+    calibration = Calibration(0.8, (0.1, 0.0, -0.3, 0.0), 9, "test", 0.05)
+    head = Head(weight, bias, 0.8, class_bias=calibration.bias, smoothing=0.05)
+    np.testing.assert_allclose(head.logits(x), calibration.apply(Head(weight, bias).logits(x)), atol=1e-4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,17 +15,19 @@ LOG_TEMPERATURES = np.linspace(math.log(0.05), math.log(20.0), 41)
 BIAS_PRIOR_SD = 1.0  # of a class's bias: keeps classes with few images near 0
 STEPS, RATE = 300, 0.05
 SMALLEST_SHARE = 1e-6
+SMALLEST_SCORE = 1e-7
 SHRINK_IMAGES = 2.0  # images of the overall precision that each class's own starts with
 NEVER = 1.01  # above every score
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """scores = softmax((logits + bias) / temperature).
+    """scores = softmax((logits + bias) / temperature), the logits being those of `unsmoothed` first.
 
     Attributes:
         temperature: above 0.
         bias: (classes,) or None.
+        smoothing: share of label smoothing that the network was trained with.
         images: how many it was fitted on.
         on: what these images were, in words.
     """
@@ -33,11 +36,31 @@ class Calibration:
     bias: tuple[float, ...] | None = None
     images: int = 0
     on: str = ""
+    smoothing: float = 0.0
 
     def apply(self, logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """float (n, classes) -> calibrated logits."""
-        moved = logits.astype(np.float64) + (0.0 if self.bias is None else np.asarray(self.bias))
+        plain = unsmoothed(logits.astype(np.float64), self.smoothing)
+        moved = plain + (0.0 if self.bias is None else np.asarray(self.bias))
         return np.asarray(moved / self.temperature)
+
+
+def unsmoothed(logits: npt.NDArray[Any], smoothing: float) -> npt.NDArray[Any]:
+    """Logits as if the labels had not been smoothed in training.
+
+    A network trained on labels smoothed by e tends to (1 - e) p + e / classes where p is meant: no temperature can turn
+    the floor of e / classes under every class into certainty. Solved for p, which is kept above `SMALLEST_SCORE`.
+
+    Args:
+        logits: float (n, classes).
+        smoothing: e (Szegedy et al. 2016, CVPR, section 7), 0 to below 1; 0 changes nothing.
+    """
+    if smoothing == 0:
+        return logits
+    scores = np.exp(logits - logits.max(axis=1, keepdims=True))
+    scores /= scores.sum(axis=1, keepdims=True)
+    scores = np.maximum((scores - smoothing / logits.shape[1]) / (1 - smoothing), SMALLEST_SCORE)
+    return np.log(scores / scores.sum(axis=1, keepdims=True))
 
 
 def log_loss_of(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:
@@ -48,7 +71,12 @@ def log_loss_of(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer
 
 
 def fit_calibration(
-    logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], kind: str = "temperature", *, on: str = ""
+    logits: npt.NDArray[np.floating],
+    labels: npt.NDArray[np.integer],
+    kind: str = "temperature",
+    *,
+    on: str = "",
+    smoothing: float = 0.0,
 ) -> Calibration:
     """The calibration of least log loss on images that no weight was fitted on.
 
@@ -60,21 +88,24 @@ def fit_calibration(
         labels: (n,) true classes.
         kind: one of `KINDS`.
         on: what the images are, kept with the result.
+        smoothing: of the labels in training, undone first.
 
     Raises:
-        ValueError: no images, or an unknown kind.
+        ValueError: no images, an unknown kind, or a smoothing outside 0..1.
     """
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"label smoothing must be from 0 to below 1, got {smoothing}")
     if kind not in KINDS or len(labels) == 0 or len(labels) != len(logits):
         raise ValueError(f"expected images and a kind out of {', '.join(KINDS)}, got {len(labels)} and {kind!r}")
-    values = logits.astype(np.float64)
+    values = unsmoothed(logits.astype(np.float64), smoothing)
     temperature = _best_temperature(values, labels)
     if kind == "temperature":
-        return Calibration(temperature, None, len(labels), on)
+        return Calibration(temperature, None, len(labels), on, smoothing)
     bias = np.zeros(values.shape[1])
     for _ in range(3):  # in turns: each step is a problem with one minimum
         bias = _best_bias(values, labels, temperature, bias)
         temperature = _best_temperature(values + bias, labels)
-    return Calibration(temperature, tuple(round(float(b), 5) for b in bias), len(labels), on)
+    return Calibration(temperature, tuple(round(float(b), 5) for b in bias), len(labels), on, smoothing)
 
 
 def _best_temperature(values: npt.NDArray[np.float64], labels: npt.NDArray[np.integer]) -> float:

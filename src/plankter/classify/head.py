@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plankter._errors import ModelError
+from plankter.classify.calibrate import unsmoothed
 from plankter.classify.context import ContextEncoder
 from plankter.classify.models import HEAD_FILE, read_model_json
 
@@ -34,6 +35,7 @@ class Head:
         temperature: above 0.
         context: what turns columns of context into features; their weights are the last rows of ``weight``.
         class_bias: (classes,) found in calibration.
+        smoothing: of the labels in training, undone first, see `unsmoothed`.
 
     Raises:
         ValueError: shapes that do not fit, values that are not finite, a temperature not above 0.
@@ -47,16 +49,20 @@ class Head:
         *,
         context: ContextEncoder | None = None,
         class_bias: npt.ArrayLike | None = None,
+        smoothing: float = 0.0,
     ) -> None:
         self.weight = np.ascontiguousarray(weight, dtype=np.float32)
         self.bias = np.ascontiguousarray(bias, dtype=np.float32)
         self.temperature = float(temperature)
         self.context = context
+        self.smoothing, self.class_bias = float(smoothing), None
+        if not 0 <= self.smoothing < 1:
+            raise ValueError(f"label smoothing must be from 0 to below 1, got {smoothing}")
         if class_bias is not None:
             moved = np.asarray(class_bias, np.float32)
             if moved.shape != self.bias.shape:
                 raise ValueError(f"class_bias {moved.shape} does not fit {len(self.bias)} classes")
-            self.bias = self.bias + moved
+            self.class_bias = moved
         if self.weight.ndim != 2 or self.bias.shape != (self.weight.shape[1],) or self.weight.size == 0:
             raise ValueError(f"weight {self.weight.shape} and bias {self.bias.shape} do not fit")
         if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
@@ -83,6 +89,10 @@ class Head:
         found = self._linear(embeddings.astype(np.float32, copy=False))
         if self.context is not None:
             found += self.context.features(context, len(embeddings)) @ self.weight[self.dim :]
+        if self.smoothing:
+            found = unsmoothed(found, self.smoothing)
+        if self.class_bias is not None:
+            found += self.class_bias
         found /= np.float32(self.temperature)
         return found
 
@@ -131,6 +141,7 @@ def load_head(folder: Path) -> Head:
             head = Head(
                 arrays["weight"], arrays["bias"], calibration.get("temperature", facts.get("temperature", 1.0)),
                 context=context, class_bias=calibration.get("bias"),
+                smoothing=calibration.get("smoothing", 0.0),
             )  # fmt: skip
     except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise ModelError(f"expected arrays 'weight' and 'bias': {error}", path=path) from error

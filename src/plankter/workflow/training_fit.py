@@ -46,6 +46,7 @@ class Fitted:
         setting: what was chosen, in words.
         balance: method and reason.
         facts: more for the report.
+        smoothing: of the labels in training.
     """
 
     logits: npt.NDArray[np.floating]
@@ -60,6 +61,7 @@ class Fitted:
     balance: tuple[str, str]
     curves: Sequence[Mapping[str, float]] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    smoothing: float = 0.0
 
 
 def balanced_rows(
@@ -240,5 +242,5 @@ def fit_network(
         head.logits(embeddings, values), embeddings, write, "linear", config.network, found.dim, found.input_px,
         {"context": found.context.columns} if found.context else {}, f"fine-tuned {config.network}",
         (balance.method, balance.reason) if balance else (config.balance, "as asked"), found.curves,
-        dict(getattr(found, "facts", {})),
+        dict(getattr(found, "facts", {})), config.label_smoothing,
     )  # fmt: skip

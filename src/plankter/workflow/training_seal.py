@@ -51,7 +51,9 @@ def judge(fitted: Fitted, data: TrainingSet, split: Split) -> Judged:
     labels, tune, warnings = data.labels, split.tune, []
     calibration = Calibration(1.0, None, 0, "not calibrated")
     if len(tune) >= FEWEST_TO_CALIBRATE:
-        calibration = fit_calibration(fitted.logits[tune], labels[tune], on="the tuning part")
+        calibration = fit_calibration(
+            fitted.logits[tune], labels[tune], on="the tuning part", smoothing=fitted.smoothing
+        )
     else:
         warnings.append(f"{len(tune)} images to tune on are too few to calibrate: scores are not probabilities")
     thresholds = None
