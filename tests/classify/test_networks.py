@@ -11,9 +11,13 @@ from plankter._errors import ModelError
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra 'train')")
 
+from plankter.classify.export_onnx import export_backbone  # noqa: E402
+from plankter.classify.models import built_in_models  # noqa: E402
 from plankter.classify.networks import NETWORKS, build_backbone, parameter_count  # noqa: E402
+from plankter.classify.networks.folded import load_from_model  # noqa: E402
 from plankter.classify.networks.layers import Classifier, ConvNorm  # noqa: E402
 from plankter.classify.networks.mobilenet_v2 import load_folded_imagenet  # noqa: E402
+from plankter.features.backbones import OpenVinoBackbone  # noqa: E402
 
 # of the whole ImageNet network as published, less the layers after the average, which are the head's business here
 PUBLISHED = {
@@ -138,3 +142,48 @@ def test_the_grey_start_sees_what_three_equal_colours_see(shared_data: Path) -> 
         torch.testing.assert_close(
             grey(vignettes, torch.zeros(8, 3)), colour(tripled, torch.zeros(8, 3)), rtol=1e-3, atol=1e-3
         )
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v4_small", "efficientnet_b0"])
+def test_a_models_network_can_be_trained_on(name: str, tmp_path: Path) -> None:
+    """Exported with folded norms, taken up again: the same numbers, with norms that follow the new images."""
+    pytest.importorskip("onnx", reason="onnx is not installed (extra 'train')")
+    torch.manual_seed(3)
+    backbone = build_backbone(name)
+    vignettes, sizes = torch.randint(0, 255, (24, 48, 48), dtype=torch.uint8), torch.rand(24, 3)
+    backbone.train()
+    with torch.no_grad():
+        backbone(vignettes, sizes)  # statistics that are not the initial ones
+    backbone.train(False)
+    with torch.no_grad():
+        wanted = backbone(vignettes, sizes)
+    export_backbone(backbone, 48, tmp_path / "backbone.onnx")
+    again = build_backbone(name)
+    load_from_model(again, tmp_path / "backbone.onnx", vignettes)
+    with torch.no_grad():
+        found = again(vignettes, sizes)
+    np.testing.assert_allclose(found, wanted, atol=0.02 * float(wanted.abs().max()))
+    norms = [m for m in again.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms and all(m.weight.requires_grad for m in norms)
+
+
+def test_the_shipped_network_can_be_trained_on() -> None:
+    pytest.importorskip("onnx", reason="onnx is not installed (extra 'train')")
+    path = built_in_models()["flowcam"] / "backbone.onnx"
+    vignettes, sizes = torch.randint(0, 255, (16, 80, 80), dtype=torch.uint8), torch.rand(16, 3)
+    backbone = build_backbone("mobilenet_v2")
+    load_from_model(backbone, path, vignettes)
+    with torch.no_grad():
+        found = backbone(vignettes, sizes).numpy()
+    wanted = OpenVinoBackbone(path, precision="f32", threads=1).embed(vignettes.numpy(), sizes.numpy())
+    np.testing.assert_allclose(found, wanted, atol=0.01 * np.abs(wanted).max())
+
+
+def test_a_network_of_another_kind_is_refused(tmp_path: Path) -> None:
+    path = built_in_models()["flowcam"] / "backbone.onnx"
+    pytest.importorskip("onnx", reason="onnx is not installed (extra 'train')")
+    with pytest.raises(ModelError, match="of another network"):
+        load_from_model(build_backbone("mobilenet_v4_small"), path, torch.zeros(2, 64, 64, dtype=torch.uint8))
+    (tmp_path / "damaged.onnx").write_bytes(b"nothing")
+    with pytest.raises(ModelError):
+        load_from_model(build_backbone("mobilenet_v2"), tmp_path / "damaged.onnx", torch.zeros(2, 64, 64))

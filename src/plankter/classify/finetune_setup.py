@@ -105,6 +105,10 @@ def new_state(
         from plankter.classify.networks.mobilenet_v2 import load_folded_imagenet
 
         load_folded_imagenet(model.backbone, config.start, torch.from_numpy(sample[:STATISTICS_IMAGES]))
+    elif config.start is not None and config.start.suffix == ".onnx":
+        from plankter.classify.networks.folded import load_from_model
+
+        load_from_model(model.backbone, config.start, torch.from_numpy(sample[:STATISTICS_IMAGES]))
     elif config.start is not None:
         start_from_checkpoint(model, config.start)
     model = model.to(device=device or torch.device("cpu"), memory_format=torch.channels_last)

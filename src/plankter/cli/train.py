@@ -43,7 +43,10 @@ def train(
     network: Annotated[str, _option("network", "Of mode finetune: which network.")] = "mobilenet_v2",
     epochs: Annotated[int, _option("epochs", "Of mode finetune: how often every image is seen.")] = 20,
     px: Annotated[int, _option("px", "Of mode finetune: side of the square that the network sees.")] = 64,
-    start: Annotated[Path | None, _option("start", "Of mode finetune: file of weights to start from.")] = None,
+    start: Annotated[
+        Path | None,
+        _option("start", "Of mode finetune: weights to start from, or 'scratch'; else the backbone of --model."),
+    ] = None,
     seed: Annotated[int, _option("seed", "Same seed, same split and model.")] = 0,
     name: Annotated[str | None, _option("name", "Of the new model.")] = None,
     out: Annotated[Path | None, _option("out", "Where the run folder is made; else 'trainings'.")] = None,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from plankter._errors import Conflict, ReadError, SettingsError
 from plankter.classify.context import encode_columns
-from plankter.classify.models import built_in_models
+from plankter.classify.models import BACKBONE_FILE, built_in_models
 from plankter.classify.splits import Split, given_split, make_split
 from plankter.classify.training_set import TrainingSet
 from plankter.types import Model
@@ -44,6 +44,7 @@ MODES = ("head", "finetune", "classical")
 HEADS = ("lda", "logistic")
 CLASSIFIERS = ("forest", "boosting")
 FEATURES = ("embeddings", "measures", "both")
+SCRATCH = "scratch"
 SMALL_CLASS = 10
 
 
@@ -230,6 +231,14 @@ def _free_name(asked: str | None, folder: Path | None, mode: str, workspace: Wor
     )
 
 
+def starting_weights(config: TrainConfig, base: Model) -> Path | None:
+    """Where a network's training starts: the file that was named, else the base model's backbone where it is of the same
+    network; None (chance) for ``--start scratch`` and for other networks."""
+    if config.start is not None:
+        return None if str(config.start) == SCRATCH else config.start
+    return base.folder / BACKBONE_FILE if base.backbone.startswith(config.network) else None
+
+
 def _judge_context(
     prepared: Prepared, config: TrainConfig, embeddings: npt.NDArray[np.float32], split: Split
 ) -> tuple[dict[str, Any], str]:
@@ -254,7 +263,7 @@ def _fit(
         pixels = pixels_of(images, config.px, progress)
         split = split_of(prepared, usable(images, pixels[2]), config.seed)
         settings = unit.FinetuneConfig(
-            network=config.network, start=config.start, px=config.px, epochs=config.epochs, balance=config.balance,
+            network=config.network, start=starting_weights(config, prepared.base), px=config.px, epochs=config.epochs, balance=config.balance,
             seed=config.seed,
         )  # fmt: skip
         judged: tuple[dict[str, Any], str] = ({}, "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from plankter._errors import ModelError
+from plankter.classify.networks.folded import restore_norms
 from plankter.classify.networks.layers import Backbone, ConvNorm
 
 # expansion, output channels, blocks, stride of the first block
@@ -51,9 +51,7 @@ def mobilenet_v2(channels: int = 1) -> Backbone:
 def load_folded_imagenet(backbone: Backbone, npz: Path, vignettes: Tensor) -> None:
     """Starts a MobileNetV2 from ImageNet weights whose batch norms were folded into biases.
 
-    Each convolution gets its norm back: mean and variance of its output over ``vignettes`` become the running
-    statistics, and weight and bias of the norm are set so that the network computes what it computed before.
-    For grey the first convolution's three colour inputs are summed: a grey image repeated three times gives the same.
+    The norms come back by `restore_norms`. For grey the first convolution's three colour inputs are summed: a grey image repeated three times gives the same.
 
     Args:
         backbone: as `mobilenet_v2` builds it, changed in place.
@@ -68,6 +66,7 @@ def load_folded_imagenet(backbone: Backbone, npz: Path, vignettes: Tensor) -> No
     names = sorted(k[:-2] for k in arrays if k.endswith("_w"))
     if len(names) - 1 != len(convs):  # the last one is ImageNet's own classifier
         raise ModelError(f"{len(names)} layers with weights, expected {len(convs) + 1} of a MobileNetV2", path=npz)
+    biases = {}
     for name, module in zip(names, convs, strict=False):
         weight = torch.from_numpy(arrays[name + "_w"])
         weight = weight.permute(3, 0, 1, 2) if "depthwise" in name else weight.permute(0, 3, 1, 2)
@@ -79,12 +78,8 @@ def load_folded_imagenet(backbone: Backbone, npz: Path, vignettes: Tensor) -> No
                 f"{tuple(weight.shape)}", path=npz,
             )  # fmt: skip
         module.conv.weight.data.copy_(weight)
-        module.register_forward_hook(_restore_norm(torch.from_numpy(arrays[name + "_b"])))
-    backbone.train(False)
-    with torch.no_grad():
-        backbone(vignettes, torch.zeros(len(vignettes), 3))
-    for module in convs:
-        module._forward_hooks.clear()
+        biases[module] = torch.from_numpy(arrays[name + "_b"])
+    restore_norms(backbone, biases, vignettes)
 
 
 def _read(npz: Path) -> dict[str, Any]:
@@ -97,18 +92,3 @@ def _read(npz: Path) -> dict[str, Any]:
             return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ModelError(f"expected weights as npz: {error}", path=npz) from error
-
-
-def _restore_norm(folded_bias: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        assert isinstance(module, ConvNorm) and isinstance(module.norm, nn.BatchNorm2d)
-        raw = module.convolve(inputs[0])
-        mean, var = raw.mean((0, 2, 3)), raw.var((0, 2, 3))
-        norm = module.norm
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(var)
-        norm.weight.data.copy_((var + norm.eps).sqrt())
-        norm.bias.data.copy_(mean + folded_bias)
-        return module.activate(norm(raw))
-
-    return hook
