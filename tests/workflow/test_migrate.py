@@ -100,7 +100,7 @@ def test_what_differs_is_copied_again(folder: Path, mongo_url: str) -> None:
 def test_killed_at_random_and_repeated(tmp_path: Path, mongo_url: str) -> None:
     folder = init_workspace(tmp_path / "w")
     with open_workspace(folder) as workspace:
-        fill(workspace, 3000)
+        fill(workspace, 2100)
     before, rng = everything(folder), random.Random(3)
     for address in (mongo_url, "sqlite:again.sqlite"):
         command = [sys.executable, "-m", "plankter.cli", "migrate", address, "-w", str(folder)]
@@ -113,7 +113,7 @@ def test_killed_at_random_and_repeated(tmp_path: Path, mongo_url: str) -> None:
         else:
             migrate(folder, address)
         assert everything(folder) == before
-    assert sqlite_runs.CHUNK_ROWS < 3000
+    assert sqlite_runs.CHUNK_ROWS < 2100
 
 
 def test_a_catalogue_in_mongodb_is_refilled_from_the_archive(tmp_path: Path, mongo_url: str) -> None:

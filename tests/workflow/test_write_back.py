@@ -167,12 +167,19 @@ def test_a_mapping_that_could_harm_is_refused(
     mapping = connected(workspace, database, tmp_path, mongo_url, "")
     with pytest.raises(SettingsError, match=r"\[results\]"):
         write_back(workspace, mapping)
-    for extra in ('\n[results]\ncollection = "rois"\n', '\n[results]\nquantities = "rois"\n'):
+    for line in (
+        'collection = "rois"', 'quantities = "rois"', 'quantities = "fs.files"', 'quantities = "plankter_results"',
+    ):  # fmt: skip
+        extra = f"\n[results]\n{line}\n"
         with pytest.raises(SettingsError, match="of their own"):
             write_back(workspace, institute.write_mapping(tmp_path, mongo_url, extra))
     for extra in ('\n[results]\ninto = "beside"\nfield = "a.b"\n', '\n[results]\ninto = "beside"\nfield = "_id"\n'):
         with pytest.raises(SettingsError, match="one field at the top"):
             write_back(workspace, institute.write_mapping(tmp_path, mongo_url, extra))
+    with pytest.raises(SettingsError, match="name of a collection"):
+        write_back(
+            workspace, institute.write_mapping(tmp_path, mongo_url, '\n[results]\nquantities = "system.users"\n')
+        )
     other = tmp_path / "other"
     other.mkdir()
     with open_workspace(init_workspace(other / "w")) as empty, pytest.raises(SettingsError, match="connect"):

@@ -205,7 +205,7 @@ KEYS: dict[str, dict[str, Check]] = {
     "sample.environment": {},
     "measures": {},
     "results": {
-        "into": _one_of("beside", "own"), "field": _own_field, "collection": _name, "quantities": _text,
+        "into": _one_of("beside", "own"), "field": _own_field, "collection": _name, "quantities": _name,
         "address": _text, "predictions": _flag, "labels": _flag,
     },
 }  # fmt: skip

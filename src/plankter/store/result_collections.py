@@ -65,9 +65,10 @@ class ResultCollections:
         if mapping.results is None:
             raise SettingsError("expected a section [results]: where results are to be written", path=mapping.path)
         self.results: ResultMapping = mapping.results
-        own = [self.results.quantities, self.results.collection if self.results.into == "own" else None]
-        theirs = {mapping.source.collection, mapping.sample.collection}
-        if set(own) & {name for name in theirs if name}:
+        own = [name for name in (self.results.quantities, self._collection()) if name]
+        bucket = mapping.image.bucket if mapping.image else "fs"
+        theirs = {mapping.source.collection, mapping.sample.collection, f"{bucket}.files", f"{bucket}.chunks"}
+        if set(own) & theirs or len(set(own)) < len(own):
             raise SettingsError(
                 "[results] collection and quantities must be collections of their own, not the source's",
                 path=mapping.path,
@@ -78,6 +79,9 @@ class ResultCollections:
         self.documents = beside if self.results.into == "beside" else Place(self.results.collection, None)
         self.quantities = Place(self.results.quantities, None) if self.results.quantities else None
         self._client = open_client(self.address)
+
+    def _collection(self) -> str | None:
+        return self.results.collection if self.results.into == "own" else None
 
     def close(self) -> None:
         """Lets go of the server."""
