@@ -18,7 +18,8 @@ from plankter.classify.head import save_head
 from plankter.classify.lda import combine, fit_lda, gather, load_statistics
 from plankter.classify.models import load_model, read_model_json, write_model_json
 from plankter.classify.novelty import load_reference
-from plankter.types import Annotation, Source, Verdict
+from plankter.store.base import ParticleFilter
+from plankter.types import Annotation, Sample, Source, Verdict
 from plankter.workflow import training_inputs
 from plankter.workflow.compare import chosen_candidates, compare
 from plankter.workflow.evaluate import evaluate
@@ -254,8 +255,38 @@ def test_from_a_workspaces_labels(folder: Path, tiny: str, tmp_path: Path) -> No
         assert mine["images"] == 20 and mine["classes"] == 2 and mine["name"] == "workspace-head"
         with pytest.raises(Conflict, match="'mine' already"):
             train(TrainConfig(name="mine", model=tiny), workspace=workspace)
-        with pytest.raises(SettingsError, match="go with --images"):
+        with pytest.raises(SettingsError, match="goes with --images"):
             train(TrainConfig(model=tiny), workspace=workspace, table=tmp_path / "t.csv")
+
+
+def test_context_comes_from_the_samples(tiny: str, tmp_path: Path) -> None:
+    """Four runs of four samples: labels depend on the temperature, which the samples know."""
+    from plankter.synthetic.flowcam import simulate_flowcam_run
+    from plankter.workflow.classify import classify
+    from plankter.workflow.ingest import ingest
+
+    with open_workspace(init_workspace(tmp_path / "w")) as workspace:
+        at = datetime(2026, 1, 1, tzinfo=UTC)
+        for seed in (1, 2, 3, 4):
+            source = simulate_flowcam_run(tmp_path / f"r{seed}", name=f"r{seed}", particles=30, seed=seed)
+            ingest(workspace, [source.folder])
+        for number, record in enumerate(workspace.catalogue.runs()):
+            known = {"temperature_degC": 4.0 + number % 2 * 12} if number < 4 else {}
+            workspace.catalogue.put_sample(Sample(record.run.sample_id, environment=known))
+            facts = [
+                Annotation(record.run.run_id, i, SHAPES[number % 2], Verdict.CORRECTED, "me", at, Source.PERSON)
+                for i in range(30)
+            ]
+            workspace.catalogue.annotate(facts)
+        config = TrainConfig(model=tiny, name="warm")
+        found = train(config, workspace=workspace, context=Path("temperature_degC"))
+        assert any(text.startswith("context") and "it helps" in text for text in found["warnings"])
+        assert classify(workspace, model="warm")["runs"][0]["predicted"] == 30
+        record = workspace.catalogue.runs()[0]
+        page, _ = workspace.catalogue.page(ParticleFilter(run_id=record.run.run_id))
+        assert {row.predicted for row in page} == {SHAPES[0]}
+        with pytest.raises(NotFound, match="no sample knows salinity"):
+            train(TrainConfig(model=tiny), workspace=workspace, context=Path("salinity"))
 
 
 def test_what_cannot_be_asked(folder: Path, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ class Config:
     epochs: int = 1
     balance: str = "auto"
     seed: int = 0
+    label_smoothing: float = 0.05
 
 
 @dataclass
