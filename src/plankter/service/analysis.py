@@ -228,7 +228,7 @@ def _of_run(service: Service, record: RunRecord, archived: ArchivedRun) -> Analy
     k = min(PLACES, found.best.shape[1])
     best[found.index, :k], scores[found.index, :k] = found.best[:, :k], found.scores[:, :k]
     decisions, reasons = [""] * n, [""] * n
-    engine = service.engines.get(record.model_id).engine
+    engine = service.batcher(record.model_id).engine
     if not engine.context and not engine.measures and len(found):
         said = engine.predictor.predict(
             archived.embeddings(engine.model.backbone_hash)[found.index].astype(np.float32), 1
@@ -253,7 +253,7 @@ def _of_run(service: Service, record: RunRecord, archived: ArchivedRun) -> Analy
 
 
 def _of_try(service: Service, kept: Try) -> Analysis:
-    engine = service.engines.get(kept.model).engine
+    engine = service.batcher(kept.model).engine
     n = len(kept.names)
     best, scores = np.full((n, PLACES), -1, np.int16), np.full((n, PLACES), np.nan, np.float32)
     for row, prediction in enumerate(kept.predictions):

@@ -195,18 +195,7 @@ def models(request: Request) -> dict[str, Any]:
 @router.get("/models/{name}", responses=PROBLEMS)
 def model(request: Request, name: str) -> dict[str, Any]:
     """One model with its card."""
-    return show_model(checked_model_name(name), _service(request).workspace)
-
-
-def checked_model_name(name: str) -> str:
-    """A name that is no folder and no address.
-
-    Raises:
-        NotFound: it might be one.
-    """
-    if "/" in name or "\\" in name or name.startswith(".") or ":" in name:
-        raise NotFound(f"no model {name[:100]!r}")
-    return name
+    return show_model(_service(request).model_key(name), _service(request).workspace)
 
 
 @router.get("/taxa")

@@ -99,7 +99,7 @@ async def answer(
 ) -> dict[str, Any]:
     """`PredictAnswer` for images; ``failed`` names those that could not even be read."""
     loop = asyncio.get_running_loop()
-    batcher = await loop.run_in_executor(None, service.engines.get, model)
+    batcher = await loop.run_in_executor(None, service.batcher, model)
     patient = len(named) > 8
     futures = [asyncio.wrap_future(batcher.submit(data, patient=patient)) for _, data in named]
     found = await asyncio.gather(*futures)

@@ -53,7 +53,7 @@ async def start(request: Request) -> JSONResponse:
 async def try_start(request: Request) -> JSONResponse:
     """An analysis that is not kept."""
     service, form = service_of(request), await form_of(request)
-    batcher = await asyncio.to_thread(service.engines.get, form.get("model"))
+    batcher = await asyncio.to_thread(service.batcher, form.get("model"))
     kept = service.tries.create(batcher.engine.model.model_id)
     return JSONResponse({"id": kept.id, "location": f"/results/try/{kept.id}"})
 
@@ -71,7 +71,7 @@ async def try_add(
     if body[:4] == b"PK\x03\x04":
         found = await asyncio.to_thread(images_of_zip, body, service.tries.max_images, service.tries.max_bytes)
         named, failed = found
-    batcher = await asyncio.to_thread(service.engines.get, kept.model)
+    batcher = await asyncio.to_thread(service.batcher, kept.model)
     futures = [asyncio.wrap_future(batcher.submit(data, patient=len(named) > 8)) for _, data in named]
     for (file, data), prediction in zip(named, await asyncio.gather(*futures), strict=True):
         service.tries.add(try_id, file, data, prediction)
@@ -137,7 +137,7 @@ def saliency(request: Request, kind: str, key: str, number: int) -> Response:
     with tempfile.TemporaryDirectory(prefix="plankter-") as folder:
         image, out = Path(folder) / "image.png", Path(folder) / "saliency.png"
         image.write_bytes(data)
-        explain(image, out, model=found.model, workspace=service.workspace)
+        explain(image, out, model=service.model_key(found.model), workspace=service.workspace)
         return Response(out.read_bytes(), media_type="image/png", headers={"cache-control": "private, max-age=3600"})
 
 

@@ -9,7 +9,6 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from plankter._errors import NotFound
 from plankter.service.analysis import WORMS
-from plankter.service.api_data import checked_model_name
 from plankter.service.pages import form_of, service_of
 from plankter.service.pages_runs import REPORT_CSP
 from plankter.service.submit import submit
@@ -31,7 +30,7 @@ def models(request: Request) -> HTMLResponse:
 def model(request: Request, name: str) -> HTMLResponse:
     """One model: figures, classes, card; and the form that evaluates it."""
     service = service_of(request)
-    facts = show_model(checked_model_name(name), service.workspace)
+    facts = show_model(service.model_key(name), service.workspace)
     taxa = {taxon.class_id: taxon for taxon in service.workspace.catalogue.taxa()}
     return service.page(request, "model.html.j2", model=facts, models=service.models(), taxa=taxa, worms=WORMS)
 
@@ -46,7 +45,7 @@ def file(request: Request, name: str) -> Response:
 
     service = service_of(request)
     with tempfile.TemporaryDirectory(prefix="plankter-") as folder:
-        found = export_model(checked_model_name(name), service.workspace, Path(folder))
+        found = export_model(service.model_key(name), service.workspace, Path(folder))
         path = Path(found["path"])
         plain = "".join(sign if sign.isascii() and (sign.isalnum() or sign in "._-") else "_" for sign in path.name)
         headers = {"content-disposition": f'attachment; filename="{plain}"'}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from plankter._errors import NotFound, PlankterError
+from plankter._errors import PlankterError
 from plankter.workflow.engine import Engine, load_engine
 from plankter.workflow.workspace import Workspace, find_model
 
@@ -137,15 +137,12 @@ class Engines:
         self._names: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
 
-    def get(self, name: str | None) -> Batcher:
+    def get(self, name: str) -> Batcher:
         """A model by name or id; it is loaded where it is not.
 
         Raises:
             NotFound: no such model. ModelError: it cannot be loaded.
         """
-        name = name or str(self._workspace.settings["classify.model"])
-        if "/" in name or "\\" in name or name.startswith("."):
-            raise NotFound(f"no model {name!r}", hint="models are named by name or id here, not by folder or address")
         with self._lock:
             known = self._names.get(name)
             if known is not None and known[0] in self._loaded and time.monotonic() - known[1] < KNOWN_S:

@@ -16,11 +16,12 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from plankter._errors import NotFound
 from plankter.service.access import Access
 from plankter.service.job_runner import JobRunner
 from plankter.service.jobs import JobStore
 from plankter.service.metrics import Metrics
-from plankter.service.predicting import Engines
+from plankter.service.predicting import Batcher, Engines
 from plankter.service.tries import Tries
 from plankter.service.uploads import UploadLimits, UploadStore
 from plankter.service.words import FILTERS
@@ -79,6 +80,27 @@ class Service:
             found = list_models(self.workspace)["models"]
             self._models = time.monotonic(), found
         return found
+
+    def model_key(self, name: str) -> str:
+        """What `find_model` finds the model of that name or id by; folders and addresses are not taken from outside.
+
+        Raises:
+            NotFound: there is none.
+        """
+        for model in self.models():
+            if name in (model["name"], model["model_id"]):
+                return str(model["name"] if model["source"] == "built-in" else model["model_id"])
+        raise NotFound(
+            f"no model {name[:100]!r}", hint=f"there are: {', '.join(str(m['name']) for m in self.models())}"
+        )
+
+    def batcher(self, name: str | None) -> Batcher:
+        """The loaded model of a name or id; that of the workspace where none is given.
+
+        Raises:
+            NotFound: there is none. ModelError: it cannot be loaded.
+        """
+        return self.engines.get(self.model_key(name or str(self.workspace.settings["classify.model"])))
 
     def remembered(self, key: tuple[object, ...], make: Callable[[], Analysis]) -> Analysis:
         """An analysis, made once while others are not asked for in between."""

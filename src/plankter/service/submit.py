@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from plankter._errors import NotFound, SettingsError
+from plankter._errors import SettingsError
 from plankter.service.job_kinds import KINDS, train_config
 from plankter.service.jobs import Job
 from plankter.service.state import Service
@@ -39,23 +39,11 @@ def submit(service: Service, kind: str, title: str, arguments: dict[str, Any]) -
             service.uploads.complete(_text(given, name))
     for name in ("model", "against", "like"):
         if name in given:
-            find_named(service, _text(given, name))
+            given[name] = service.model_key(_text(given, name))
     if kind == "evaluate" and "model" not in given:
         raise SettingsError("name the model that is to be evaluated")
     _check_values(service, kind, given)
     return service.runner.submit(kind, title.strip() or KINDS[kind].words, given)
-
-
-def find_named(service: Service, name: str) -> None:
-    """That a model exists under a name or id; folders and addresses are not taken from outside.
-
-    Raises:
-        NotFound: it does not.
-    """
-    if not any(name in (model["name"], model["model_id"]) for model in service.models()):
-        raise NotFound(
-            f"no model {name[:100]!r}", hint=f"there are: {', '.join(str(m['name']) for m in service.models())}"
-        )
 
 
 def _text(given: dict[str, Any], name: str) -> str:
@@ -74,7 +62,7 @@ def _check_values(service: Service, kind: str, given: dict[str, Any]) -> None:
         config = given.get("config", {})
         if not isinstance(config, dict):
             raise SettingsError("config: expected an object")
-        find_named(service, str(config.get("model", "flowcam")))
+        config = given["config"] = {**config, "model": service.model_key(str(config.get("model", "flowcam")))}
         try:
             train_config(given)
         except TypeError as error:
