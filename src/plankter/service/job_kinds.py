@@ -5,6 +5,7 @@ Every kind may be begun again after its process was killed: what is finished is 
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -15,12 +16,13 @@ from plankter._errors import ReadError, SettingsError
 from plankter.service.image_sets import class_root, count_images, unpacked
 from plankter.service.jobs import JobFolder
 from plankter.service.uploads import Upload
+from plankter.store.files import write_text
 from plankter.workflow.progress import Progress
 from plankter.workflow.workspace import Workspace, open_workspace
 
 Arguments = dict[str, Any]
 Step = Callable[[Workspace, JobFolder, Arguments, Progress], dict[str, Any]]
-PREDICTIONS = "predictions.parquet"
+PREDICTIONS, FOUND = "predictions.parquet", "found.json"
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,16 @@ def analyse(workspace: Workspace, job: JobFolder, arguments: Arguments, progress
     """Runs of an instrument go into the workspace and are classified; images are predicted where they lie."""
     from plankter.readers.discover import find_runs
 
+    finished = job.folder / FOUND
+    if finished.is_file():  # killed after the upload had been cleared away
+        kept: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
+        return kept
     folder = _set(workspace, arguments, progress)
     sources, problems = find_runs([folder], scratch=job.folder / "scratch")
     shutil.rmtree(job.folder / "scratch", ignore_errors=True)
     if sources:
         found = _runs_of(workspace, folder, arguments, progress)
+        write_text(finished, json.dumps(found, ensure_ascii=False))
         shutil.rmtree(folder, ignore_errors=True)  # the archive has it
         return found
     if not count_images(folder):
@@ -175,9 +182,11 @@ def train(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: 
     from plankter.workflow.train import train as run
 
     folder = class_root(_set(workspace, arguments, progress)) if arguments.get("upload") else None
+    cache = workspace.folder / "cache" / "training"  # embeddings of an image are computed once for all trainings
+    cache.mkdir(parents=True, exist_ok=True)
     found = run(
         train_config(arguments), folder=folder, workspace=workspace, out=job.folder / "training",
-        cache=workspace.folder / "cache" / "training", estimate_only=bool(arguments.get("estimate_only")),
+        cache=cache, estimate_only=bool(arguments.get("estimate_only")),
         progress=progress,
     )  # fmt: skip
     if "folder" in found:

@@ -133,11 +133,13 @@ class UploadStore:
             NotFound: no such upload. Conflict: nothing was sent, or not all of it.
         """
         upload = self.get(upload_id)
+        if (upload.folder / "set").is_dir():  # a job has unpacked it
+            return upload
+        if not any(path.is_file() for path in upload.data.rglob("*")):
+            raise Conflict("the upload holds nothing (any more)", hint="send the files again")
         if missing := upload.missing():
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
             raise Conflict(f"the upload was cut off: {', '.join(missing[:3])}{more} is not wholly here")
-        if not any(path.is_file() for path in upload.data.rglob("*")) and not (upload.folder / "set").is_dir():
-            raise Conflict("nothing was uploaded yet")
         return upload
 
     def remove(self, upload_id: str) -> None:
