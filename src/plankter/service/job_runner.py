@@ -22,6 +22,7 @@ LANES = {"train": "long", "transform": "long", "evaluate": "long"}
 ROOM = {"long": 1, "short": 2}
 KILL_AFTER_S = 15.0
 MAX_ATTEMPTS = 3
+WORKER = (sys.executable, "-m", "plankter.service.job_worker")
 
 
 def lane_of(kind: str) -> str:
@@ -36,9 +37,13 @@ class JobRunner:
         workspace: folder of the workspace.
         store: its jobs.
         limits: memory and time that new jobs may take.
+        worker: the command that does a job, before the folders of workspace and job.
     """
 
-    def __init__(self, workspace: Path, store: JobStore, limits: dict[str, float]) -> None:
+    def __init__(
+        self, workspace: Path, store: JobStore, limits: dict[str, float], worker: tuple[str, ...] = WORKER
+    ) -> None:
+        self._worker = worker
         self._workspace, self.store, self._limits = workspace, store, limits
         self._open: set[str] = set()  # jobs that have not ended, as far as this server knows
         self._started: dict[str, subprocess.Popen[bytes]] = {}
@@ -180,7 +185,7 @@ class JobRunner:
 
     def _spawn(self, job: Job) -> None:
         folder = self.store.root / job.id
-        command = [sys.executable, "-m", "plankter.service.job_worker", str(self._workspace), str(folder)]
+        command = [*self._worker, str(self._workspace), str(folder)]
         with (folder / "log.txt").open("ab") as out:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, close_fds=True,
