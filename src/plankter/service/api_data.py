@@ -130,13 +130,16 @@ def particles(
     cursor: Annotated[str | None, Query(max_length=2_000)] = None,
 ) -> ParticlePage:
     """Particles with their best prediction and standing label, in pages."""
+    place = place_of(cursor)
+    if place is not None and not (
+        len(place) == 3 and isinstance(place[0], int | float | None) and isinstance(place[1], str)
+        and isinstance(place[2], int) and -(2**62) < place[2] < 2**62 and abs(place[0] or 0) < 2**62
+    ):  # fmt: skip
+        raise Problem(422, "the cursor is none that this server gave for this list")
     where = ParticleFilter(run_id, sample_id, predicted, label, status)
-    try:
-        rows, key = _service(request).workspace.catalogue.page(
-            where, sort=sort, descending=descending, after=place_of(cursor), limit=limit
-        )
-    except (ValueError, TypeError, IndexError) as error:
-        raise Problem(422, "the cursor is none that this server gave for this list") from error
+    rows, key = _service(request).workspace.catalogue.page(
+        where, sort=sort, descending=descending, after=place, limit=limit
+    )
     return ParticlePage(particles=[ParticleAnswer(**asdict(row)) for row in rows], next=cursor_of(key))
 
 

@@ -62,6 +62,10 @@ class JobRunner:
         self._stop.set()
         self._wake.set()
         self._thread.join(timeout=5)
+        for process in self._started.values():
+            if process.poll() is None:
+                process.returncode = 0  # it is not waited for: else Python warns of a process that was left
+        self._started.clear()
 
     def submit(self, kind: str, title: str, arguments: dict[str, Any]) -> Job:
         """Puts a job into the queue; it is on the disk when this returns."""
@@ -92,14 +96,17 @@ class JobRunner:
             NotFound: no such job. Conflict: it has not ended, or ended well.
         """
         folder = self.store.folder(job_id)
-        with folder.lock.held():
-            job = folder.read()
-            if job.state not in (FAILED, CANCELLED):
-                raise Conflict(f"the job is {job.state}; only one that failed or was cancelled is done again")
-            folder.cancel_file.unlink(missing_ok=True)
-            (folder.folder / "progress.json").unlink(missing_ok=True)
-            job = folder.write(replace(job, state=QUEUED, reason=None, ended_at=None, started_at=None, attempts=0))
         with self._lock:
+            if not folder.read().ended:
+                raise Conflict("the job has not ended", hint="cancel it first")
+            self._reap(job_id)
+            with folder.lock.held():
+                job = folder.read()
+                if job.state not in (FAILED, CANCELLED):
+                    raise Conflict(f"the job is {job.state}; only one that failed or was cancelled is done again")
+                folder.cancel_file.unlink(missing_ok=True)
+                (folder.folder / "progress.json").unlink(missing_ok=True)
+                job = folder.write(replace(job, state=QUEUED, reason=None, ended_at=None, started_at=None, attempts=0))
             self._open.add(job_id)
             self._cancelled.pop(job_id, None)
         self._wake.set()
@@ -120,19 +127,11 @@ class JobRunner:
         waiting: list[Job] = []
         busy = {"long": 0, "short": 0}
         for job_id in ids:
-            try:
-                job = self._settle(self.store.folder(job_id))
-            except Exception as error:  # noqa: BLE001 - one broken folder must not stop the other jobs
-                log.error("job %s is left alone: %s", job_id, error)
-                with self._lock:
-                    self._open.discard(job_id)
+            with self._lock:  # so that nobody puts a job back into the queue while its old process is let go of
+                job = self._looked_at(job_id)
+            if job is None:
                 continue
-            if job.ended:
-                with self._lock:
-                    self._open.discard(job_id)
-                self._cancelled.pop(job_id, None)
-                self._reap(job_id)
-            elif job.state == QUEUED and job_id not in self._started:
+            if job.state == QUEUED and job_id not in self._started:
                 waiting.append(job)
             else:
                 busy[lane_of(job.kind)] += 1
@@ -140,6 +139,21 @@ class JobRunner:
             if busy[lane_of(job.kind)] < ROOM[lane_of(job.kind)]:
                 busy[lane_of(job.kind)] += 1
                 self._spawn(job)
+
+    def _looked_at(self, job_id: str) -> Job | None:
+        """The job where it has not ended; one that has is let go of."""
+        try:
+            job = self._settle(self.store.folder(job_id))
+        except Exception as error:  # noqa: BLE001 - one broken folder must not stop the other jobs
+            log.error("job %s is left alone: %s", job_id, error)
+            self._open.discard(job_id)
+            return None
+        if not job.ended:
+            return job
+        self._open.discard(job_id)
+        self._cancelled.pop(job_id, None)
+        self._reap(job_id)
+        return None
 
     def _settle(self, folder: JobFolder) -> Job:
         """The job as it stands, after what its worker could not say any more has been said for it."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from plankter.service.state import Service
 
 log = logging.getLogger("plankter.access")
+API = "/api/v1"
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
@@ -105,6 +106,8 @@ class Telemetry:
             route = getattr(
                 scope.get("route"), "path", "(none)"
             )  # the pattern, never the address: that could be anything
+            if scope["path"].startswith(API) and not route.startswith(("/api", "(")):
+                route = API + route
             self.metrics.add(scope["method"], route, status, seconds)
             if log.isEnabledFor(logging.INFO):
                 facts = {

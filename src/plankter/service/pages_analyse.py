@@ -180,7 +180,11 @@ def download(
         return StreamingResponse(sorted_images(found), media_type="application/zip", headers=headers)
     if what == "predictions.json":
         return StreamingResponse(as_json(found), media_type="application/json", headers=headers)
-    return Response(as_table(found, what), media_type="text/csv" if what.endswith("csv") else None, headers=headers)
+    return Response(
+        as_table(found, what),
+        media_type="text/csv" if what.endswith("csv") else "application/vnd.apache.parquet",
+        headers=headers,
+    )
 
 
 def as_json(found: Analysis) -> Iterator[str]:
