@@ -57,7 +57,9 @@ def test_pages_run_only_the_servers_own_scripts(client: TestClient) -> None:
 
 def test_a_token_of_the_address_works_once(demo_workspace: Path) -> None:
     told: list[str] = []
-    with TestClient(create_app(demo_workspace, loopback=False, announce=told.append), base_url="http://lab.example") as c:
+    with TestClient(
+        create_app(demo_workspace, loopback=False, announce=told.append), base_url="http://lab.example"
+    ) as c:
         assert c.get("/").status_code == 401
         assert c.get("/api/v1/status").status_code == 401
         assert c.get("/health").status_code == 200

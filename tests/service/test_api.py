@@ -79,7 +79,13 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(client: Tes
 
     header = struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)
     chunk = b"IHDR" + header
-    bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk)) + b"\0\0\0\0IEND\xaeB`\x82"
+    bomb = (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + chunk
+        + struct.pack(">I", zlib.crc32(chunk))
+        + b"\0\0\0\0IEND\xaeB`\x82"
+    )
     answer = client.post("/api/v1/predict", content=bomb)
     assert answer.status_code == 422 and "pixels" in answer.json()["detail"]
 
@@ -90,14 +96,20 @@ def test_a_good_image_beside_a_corrupt_one_is_answered(client: TestClient, image
         {"file": "bad", "data": base64.b64encode(b"no image").decode()},
         {"file": "worse", "data": "%%%"},
     ]}  # fmt: skip
-    found = {entry["file"]: entry for entry in client.post("/api/v1/predict/many?scores=false", json=body).json()["images"]}
+    found = {
+        entry["file"]: entry for entry in client.post("/api/v1/predict/many?scores=false", json=body).json()["images"]
+    }
     assert found["good"]["top"] and found["good"]["failure"] is None
     assert found["bad"]["failure"] and not found["bad"]["top"]
     assert "base64" in found["worse"]["failure"]
 
 
 def test_a_zip_of_images(client: TestClient, images: list[bytes]) -> None:
-    members = {f"class/{n}.png": data for n, data in enumerate(images)} | {"notes.txt": b"x", "bad.png": b"x", "d/": b""}
+    members = {f"class/{n}.png": data for n, data in enumerate(images)} | {
+        "notes.txt": b"x",
+        "bad.png": b"x",
+        "d/": b"",
+    }
     found = client.post("/api/v1/predict/zip", content=zipped(members)).json()
     assert sorted(entry["file"] for entry in found["images"]) == sorted(n for n in members if n.endswith(".png"))
     alone = client.post("/api/v1/predict", content=images[3]).json()
@@ -140,7 +152,9 @@ def test_particles_in_pages_are_all_particles_once(client: TestClient) -> None:
         assert sorted(seen) == list(range(run["particles"]))
 
 
-@pytest.mark.parametrize("cursor", ["x", "bm90aGluZw", "W10", "WzEsMiwzLDQsNSw2XQ", "eyJhIjoxfQ", "W251bGwsIG51bGwsIG51bGxd"])
+@pytest.mark.parametrize(
+    "cursor", ["x", "bm90aGluZw", "W10", "WzEsMiwzLDQsNSw2XQ", "eyJhIjoxfQ", "W251bGwsIG51bGwsIG51bGxd"]
+)
 def test_cursors_of_others_are_refused(client: TestClient, cursor: str) -> None:
     for address in ("particles?sort=score", "particles?sort=index"):
         assert client.get(f"/api/v1/{address}&cursor={cursor}").status_code in (200, 422)
@@ -180,7 +194,9 @@ def test_an_analysis_of_images_and_what_can_be_taken_away(client: TestClient, im
     address = f"/results/job/{job['id']}"
     page = client.get(address).text
     assert "Mine" in page and "could not be read" in page
-    rows = list(csv.DictReader(io.StringIO(client.get(f"{address}/download/predictions.csv").content.decode("utf-8-sig"))))
+    rows = list(
+        csv.DictReader(io.StringIO(client.get(f"{address}/download/predictions.csv").content.decode("utf-8-sig")))
+    )
     assert len(rows) == 13 and tuple(rows[0]) == PREDICTION_COLUMNS
     table = pq.read_table(io.BytesIO(client.get(f"{address}/download/predictions.parquet").content)).to_pylist()
     objects = json.loads(client.get(f"{address}/download/predictions.json").content)["images"]
@@ -206,7 +222,12 @@ def test_a_try_leaves_nothing_on_the_disk(client: TestClient, images: list[bytes
     form = {"content-type": "application/x-www-form-urlencoded"}
     begun = client.post("/try", content="model=flowcam", headers=form).json()
     assert client.post(f"/try/{begun['id']}?name=a.png", content=images[0]).json() == {"images": 1, "unreadable": {}}
-    assert client.post(f"/try/{begun['id']}?name=z.zip", content=zipped({"b.png": images[1], "c.png": b"x"})).json()["images"] == 2
+    assert (
+        client.post(f"/try/{begun['id']}?name=z.zip", content=zipped({"b.png": images[1], "c.png": b"x"})).json()[
+            "images"
+        ]
+        == 2
+    )
     page = client.get(begun["location"]).text
     assert "Nothing of this is on the disk" in page
     assert client.get(f"{begun['location']}/download/predictions.csv").status_code == 200
@@ -233,7 +254,11 @@ def test_jobs_that_cannot_be(client: TestClient, body: dict[str, Any], status: i
 
 
 def test_a_class_folder_with_a_hostile_name(client: TestClient, images: list[bytes]) -> None:
-    files = {"%3Cscript%3Ealert(1)%3C%2Fb%3E/1.png": images[0], "other/2.png": images[1], "%3Cscript%3E/3.png": images[2]}
+    files = {
+        "%3Cscript%3Ealert(1)%3C%2Fb%3E/1.png": images[0],
+        "other/2.png": images[1],
+        "%3Cscript%3E/3.png": images[2],
+    }
     body = {"kind": "inspect", "arguments": {"upload": uploaded(client, files)}}
     job = finished(client, client.post("/api/v1/jobs", json=body).json()["id"])
     assert job["state"] == "done", job
@@ -324,7 +349,14 @@ def test_no_page_has_a_dead_link_an_inline_script_or_a_field_without_a_label(cli
 
 
 def test_what_is_not_there_is_said_on_a_page(client: TestClient) -> None:
-    for path in ("/nothing", "/runs/0123456789abcdef", "/results/run/0123456789abcdef", "/results/x/y", "/jobs/x", "/models/x"):
+    for path in (
+        "/nothing",
+        "/runs/0123456789abcdef",
+        "/results/run/0123456789abcdef",
+        "/results/x/y",
+        "/jobs/x",
+        "/models/x",
+    ):
         answer = client.get(path)
         assert answer.status_code == 404 and answer.headers["content-type"].startswith("text/html"), path
         assert "Traceback" not in answer.text

@@ -133,7 +133,9 @@ def test_a_job_that_takes_too_much_is_ended_and_says_so(store: JobStore, tmp_pat
     assert "MB of memory" in str(store.folder(greedy.id).read().reason)
 
 
-def test_a_long_job_keeps_no_short_one_waiting(runner: JobRunner, store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_job_keeps_no_short_one_waiting(
+    runner: JobRunner, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from plankter.service import job_runner
 
     long = [runner.submit("slow", "short", {"seconds": 60}) for _ in range(job_runner.ROOM["short"])]

@@ -15,7 +15,6 @@ from plankter.service.uploads import UploadLimits, safe_name
 HERE = "http://127.0.0.1:8000"
 
 
-
 def begin(client: TestClient) -> str:
     return str(client.post("/api/v1/uploads").json()["id"])
 
@@ -38,7 +37,9 @@ def test_more_than_was_announced_is_refused(client: TestClient) -> None:
     assert client.put(f"/api/v1/uploads/{upload}/files/a?size=3", content=b"0123").status_code == 413
 
 
-@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/x", "..", "c:x", "a\0b", "x" * 300, "a\\..\\..\\x", "\ud800"])
+@pytest.mark.parametrize(
+    "name", ["../x", "a/../../x", "/etc/x", "..", "c:x", "a\0b", "x" * 300, "a\\..\\..\\x", "\ud800"]
+)
 def test_no_name_leaves_the_upload(name: str) -> None:
     with pytest.raises(Problem):
         safe_name(name)
