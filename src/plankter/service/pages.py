@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from plankter.service.api_predict import read_body
+from plankter.service.job_kinds import KINDS
 from plankter.service.problems import Problem
 from plankter.service.state import Service
 from plankter.workflow.classify import status
@@ -45,7 +46,7 @@ def home(request: Request) -> HTMLResponse:
     taxa = {taxon.class_id: taxon for taxon in service.workspace.catalogue.taxa()}
     return service.page(
         request, "home.html.j2", held=held, jobs=jobs, models=service.models(), classes=classes, taxa=taxa,
-        folder=service.workspace.folder.name,
+        folder=service.workspace.folder.name, kinds=KINDS,
     )  # fmt: skip
 
 

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
+from markupsafe import Markup, escape
+
 STATES = {
     "queued": "waiting", "running": "running", "done": "done", "failed": "failed", "cancelled": "cancelled",
 }  # fmt: skip
@@ -68,7 +70,16 @@ def address(text: str) -> str:
     return quote(str(text), safe="")
 
 
+def ticks(text: str) -> Markup:
+    """Text in which what stands between backticks is code."""
+    parts = str(text).split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if n % 2 else escape(part) for n, part in enumerate(parts)
+    )
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "number": number, "percent": percent, "duration": duration, "moment": moment, "size": size, "address": address,
+    "ticks": ticks,
     "state": lambda state: STATES.get(state, state),
 }  # fmt: skip
