@@ -19,6 +19,7 @@ from plankter.service import (
     api_jobs,
     api_predict,
     api_uploads,
+    deepaas,
     pages,
     pages_analyse,
     pages_jobs,
@@ -73,6 +74,7 @@ def create_app(
         app.include_router(module.router, prefix="/api/v1")
     for page in (pages, pages_analyse, pages_runs, pages_models, pages_jobs, pages_train):
         app.include_router(page.router, include_in_schema=False)
+    app.include_router(deepaas.router)
     _add_operation(app)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_middleware(Guard, access=access)
