@@ -88,15 +88,34 @@ class Served:
         self.process.wait()
 
 
+class Client:
+    """One client with one connection that it keeps, as a script with a session has."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.reader: asyncio.StreamReader | None = None
+
+    async def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, float, bytes]:
+        """One request: status, seconds, body."""
+        started = time.perf_counter()
+        if self.reader is None:
+            self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+        head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nContent-Length: {len(body)}\r\n\r\n"
+        self.writer.write(head.encode() + body)
+        answer = (await self.reader.readuntil(b"\r\n\r\n")).lower()
+        length = int(answer.partition(b"content-length:")[2].partition(b"\r\n")[0])
+        found = await self.reader.readexactly(length)
+        return int(answer[9:12]), time.perf_counter() - started, found
+
+
 async def request(port: int, method: str, path: str, body: bytes = b"") -> tuple[int, float, bytes]:
-    """One request on its own connection: status, seconds, body."""
-    started = time.perf_counter()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-    writer.write(head.encode() + body)
-    answer = await reader.read()
-    writer.close()
-    return int(answer[9:12]), time.perf_counter() - started, answer.partition(b"\r\n\r\n")[2]
+    """One request on a connection of its own."""
+    client = Client(port)
+    try:
+        return await client.ask(method, path, body)
+    finally:
+        if client.reader is not None:
+            client.writer.close()
 
 
 async def load(port: int, images: list[bytes], seconds: float, per_s: float | None) -> np.ndarray:
@@ -105,13 +124,14 @@ async def load(port: int, images: list[bytes], seconds: float, per_s: float | No
     end = time.perf_counter() + seconds
 
     async def client(number: int) -> None:
+        mine = Client(port)
         due = time.perf_counter() + (number / per_s if per_s else 0)
         while due < end and time.perf_counter() < end:
             if per_s:
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 due += CLIENTS / per_s
             image = images[(number * 31 + len(found)) % len(images)]
-            status, took, _ = await request(port, "POST", "/api/v1/predict?scores=false", image)
+            status, took, _ = await mine.ask("POST", "/api/v1/predict?scores=false", image)
             assert status == 200, status
             found.append(took)
 

@@ -185,7 +185,7 @@ def find_analysis(service: Service, kind: str, key: str) -> Analysis:
 
 
 def _taxa(service: Service) -> dict[str, Taxon]:
-    return {taxon.class_id: taxon for taxon in service.workspace.catalogue.taxa()}
+    return service.taxa()
 
 
 def _of_job(service: Service, job_id: str) -> Analysis:

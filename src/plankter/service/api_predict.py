@@ -100,12 +100,13 @@ async def answer(
     failed: dict[str, str],
 ) -> dict[str, Any]:
     """`PredictAnswer` for images; ``failed`` names those that could not even be read."""
-    loop = asyncio.get_running_loop()
-    batcher = await loop.run_in_executor(None, service.batcher, model)
+    batcher = service.loaded_batcher(model)
+    if batcher is None:
+        batcher = await asyncio.to_thread(service.batcher, model)
     patient = len(named) > 8
     futures = [asyncio.wrap_future(batcher.submit(data, patient=patient)) for _, data in named]
     found = await asyncio.gather(*futures)
-    taxa = {taxon.class_id: taxon for taxon in service.workspace.catalogue.taxa()}
+    taxa = service.taxa()
     images = [
         as_object(name, prediction, batcher, taxa, top, scores)
         for (name, _), prediction in zip(named, found, strict=True)

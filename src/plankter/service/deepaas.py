@@ -88,7 +88,7 @@ async def predict(request: Request, name: str) -> JSONResponse:
     found = await asyncio.wrap_future(batcher.submit(files["image"].data))
     if found.failure is not None:
         raise Problem(422, found.failure)
-    taxa = {taxon.class_id: taxon for taxon in service.workspace.catalogue.taxa()}
+    taxa = service.taxa()
     shown = as_object(str(files["image"].filename), found, batcher, taxa, int(topk), False)
     return JSONResponse(
         {"status": "OK", "labels": [t["class_id"] for t in shown["top"]], "probabilities": [t["score"] for t in shown["top"]],

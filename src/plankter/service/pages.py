@@ -43,7 +43,7 @@ def home(request: Request) -> HTMLResponse:
     held = status(service.workspace)
     jobs = service.jobs.recent(8)
     classes = sorted(held["by_class"].items(), key=lambda entry: -entry[1]["predicted"])[:10]
-    taxa = {taxon.class_id: taxon for taxon in service.workspace.catalogue.taxa()}
+    taxa = service.taxa()
     return service.page(
         request, "home.html.j2", held=held, jobs=jobs, models=service.models(), classes=classes, taxa=taxa,
         folder=service.workspace.folder.name, kinds=KINDS,

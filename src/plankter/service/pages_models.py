@@ -31,7 +31,7 @@ def model(request: Request, name: str) -> HTMLResponse:
     """One model: figures, classes, card; and the form that evaluates it."""
     service = service_of(request)
     facts = show_model(service.model_key(name), service.workspace)
-    taxa = {taxon.class_id: taxon for taxon in service.workspace.catalogue.taxa()}
+    taxa = service.taxa()
     return service.page(request, "model.html.j2", model=facts, models=service.models(), taxa=taxa, worms=WORMS)
 
 

@@ -58,7 +58,7 @@ class Batcher:
         self.engine, self.counts = engine, Counts()
         self._queues: tuple[deque[tuple[bytes, Future[Prediction]]], ...] = (deque(), deque())
         self._wake = threading.Condition()
-        self._closed = False
+        self.closed = False
         self._thread = threading.Thread(target=self._loop, daemon=True, name=f"predict {engine.model.name}")
         self._thread.start()
 
@@ -70,7 +70,7 @@ class Batcher:
         """
         future: Future[Prediction] = Future()
         with self._wake:
-            if len(self._queues[patient]) >= WAITING_AT_MOST or self._closed:
+            if len(self._queues[patient]) >= WAITING_AT_MOST or self.closed:
                 raise Busy("too many images wait to be predicted", hint="try again in a minute")
             self._queues[patient].append((image, future))
             self._wake.notify()
@@ -83,13 +83,13 @@ class Batcher:
     def close(self) -> None:
         """Finishes what waits, then ends."""
         with self._wake:
-            self._closed = True
+            self.closed = True
             self._wake.notify()
         self._thread.join(timeout=10)
 
     def _take(self) -> list[tuple[bytes, Future[Prediction]]]:
         with self._wake:
-            while not self.waiting and not self._closed:
+            while not self.waiting and not self.closed:
                 self._wake.wait()
             taken: list[tuple[bytes, Future[Prediction]]] = []
             for queue in self._queues:

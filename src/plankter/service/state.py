@@ -25,6 +25,7 @@ from plankter.service.predicting import Batcher, Engines
 from plankter.service.tries import Tries
 from plankter.service.uploads import UploadLimits, UploadStore
 from plankter.service.words import FILTERS
+from plankter.types import Taxon
 from plankter.workflow.models import list_models
 from plankter.workflow.workspace import Workspace, open_workspace
 
@@ -65,6 +66,8 @@ class Service:
     ready: bool = True
     _analyses: OrderedDict[tuple[object, ...], Analysis] = field(default_factory=OrderedDict)
     _lock: Lock = field(default_factory=Lock)
+    _taxa: tuple[float, dict[str, Taxon]] = field(default_factory=lambda: (0.0, {}))
+    _batchers: dict[str | None, tuple[float, Batcher]] = field(default_factory=dict)
     _models: tuple[float, list[dict[str, Any]]] = (0.0, [])
 
     def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
@@ -94,13 +97,30 @@ class Service:
             f"no model {name[:100]!r}", hint=f"there are: {', '.join(str(m['name']) for m in self.models())}"
         )
 
+    def taxa(self) -> dict[str, Taxon]:
+        """The class list by class_id; read again after a few seconds."""
+        at, found = self._taxa
+        if time.monotonic() - at > MODELS_KNOWN_S or not found:
+            found = {taxon.class_id: taxon for taxon in self.workspace.catalogue.taxa()}
+            self._taxa = time.monotonic(), found
+        return found
+
+    def loaded_batcher(self, name: str | None) -> Batcher | None:
+        """As `batcher`, where no disk is needed for it; else None."""
+        at, batcher = self._batchers.get(name) or (0.0, None)
+        return batcher if time.monotonic() - at < MODELS_KNOWN_S and batcher and not batcher.closed else None
+
     def batcher(self, name: str | None) -> Batcher:
         """The loaded model of a name or id; that of the workspace where none is given.
 
         Raises:
             NotFound: there is none. ModelError: it cannot be loaded.
         """
-        return self.engines.get(self.model_key(name or str(self.workspace.settings["classify.model"])))
+        found = self.engines.get(self.model_key(name or str(self.workspace.settings["classify.model"])))
+        if len(self._batchers) > 100:
+            self._batchers.clear()
+        self._batchers[name] = time.monotonic(), found
+        return found
 
     def remembered(self, key: tuple[object, ...], make: Callable[[], Analysis]) -> Analysis:
         """An analysis, made once while others are not asked for in between."""
