@@ -73,11 +73,12 @@ def as_object(
             {"class_id": class_ids[place], "name": taxon.name if taxon else class_ids[place],
              "aphia_id": taxon.aphia_id if taxon else None, "score": round(score, 6)}
         )  # fmt: skip
-    every = dict(
-        zip((class_ids[k] for k in found.best.tolist()), (round(s, 6) for s in found.scores.tolist()), strict=True)
-    )
+    every = None
+    if scores and len(found.best):
+        places, values = found.best.tolist(), found.scores.tolist()
+        every = {class_ids[place]: round(score, 6) for place, score in zip(places, values, strict=True)}
     return {
-        "file": file, "top": best, "scores": every if scores and every else None, "decision": found.decision or None,
+        "file": file, "top": best, "scores": every, "decision": found.decision or None,
         "reason": found.reason or None, "uncertainty": uncertainty(found), "failure": found.failure,
     }  # fmt: skip
 

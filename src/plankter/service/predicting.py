@@ -19,6 +19,7 @@ from plankter.workflow.workspace import Workspace, find_model
 
 log = logging.getLogger(__name__)
 BATCH = 32
+AT_ONCE = 2
 LOADED_AT_MOST = 3
 WAITING_AT_MOST = 20_000
 KNOWN_S = 10.0  # that a name is taken to mean the same model
@@ -52,15 +53,18 @@ class Counts:
 
 
 class Batcher:
-    """One model and the thread that runs it. Single images come before those of large sets."""
+    """One model and the threads that run it. Single images come before those of large sets."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine, self.counts = engine, Counts()
         self._queues: tuple[deque[tuple[bytes, Future[Prediction]]], ...] = (deque(), deque())
         self._wake = threading.Condition()
         self.closed = False
-        self._thread = threading.Thread(target=self._loop, daemon=True, name=f"predict {engine.model.name}")
-        self._thread.start()
+        name = f"predict {engine.model.name}"
+        # one batch is decoded and answered while the other is in the network
+        self._threads = [threading.Thread(target=self._loop, daemon=True, name=name) for _ in range(AT_ONCE)]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, image: bytes, *, patient: bool = False) -> Future[Prediction]:
         """An encoded image into the queue; ``patient`` for one of many.
@@ -84,8 +88,9 @@ class Batcher:
         """Finishes what waits, then ends."""
         with self._wake:
             self.closed = True
-            self._wake.notify()
-        self._thread.join(timeout=10)
+            self._wake.notify_all()
+        for thread in self._threads:
+            thread.join(timeout=10)
 
     def _take(self) -> list[tuple[bytes, Future[Prediction]]]:
         with self._wake:
@@ -93,9 +98,7 @@ class Batcher:
                 self._wake.wait()
             taken: list[tuple[bytes, Future[Prediction]]] = []
             for queue in self._queues:
-                while queue and len(taken) < BATCH * self.engine.threads:
-                    if queue is self._queues[1] and len(taken) >= BATCH:
-                        break  # so that a single image never waits long behind a large set
+                while queue and len(taken) < BATCH:
                     taken.append(queue.popleft())
             return taken
 
@@ -109,10 +112,11 @@ class Batcher:
                 for _, future in wanted:
                     future.set_exception(error)
                 continue
-            self.counts.batches += 1
+            with self._wake:
+                self.counts.batches += 1
+                self.counts.images += len(found)
+                self.counts.failures += sum(prediction.failure is not None for prediction in found)
             for (_, future), prediction in zip(wanted, found, strict=True):
-                self.counts.images += 1
-                self.counts.failures += prediction.failure is not None
                 future.set_result(prediction)
 
     def _predict(self, images: Sequence[bytes]) -> list[Prediction]:
