@@ -39,6 +39,7 @@ from plankter.cli import (  # noqa: E402 - each module registers its commands
     drift,  # noqa: F401
     evaluation,  # noqa: F401
     models,  # noqa: F401
+    serve,  # noqa: F401
     train,  # noqa: F401
     transform,  # noqa: F401
     upkeep,  # noqa: F401

@@ -147,7 +147,11 @@ def _text_rows(path: Path) -> list[list[object]]:
 def _excel_rows(path: Path) -> list[list[object]]:
     import zipfile
 
-    import openpyxl
+    try:
+        import openpyxl
+    except ImportError as error:
+        hint = "save the sheet as CSV, or install it: pip install 'plankter[excel]'"
+        raise ReadError("Excel workbooks need the package openpyxl", path=path, hint=hint) from error
 
     try:
         with warnings.catch_warnings():

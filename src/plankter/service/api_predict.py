@@ -1,0 +1,210 @@
+"""Predictions that are answered at once."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import io
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
+
+from plankter.service.api_shapes import ImagePrediction, PredictAnswer, PredictMany, ProblemShape
+from plankter.service.predicting import Batcher, Prediction
+from plankter.service.problems import Problem
+from plankter.service.state import Service
+from plankter.service.uploads import safe_name
+from plankter.types import Taxon
+from plankter.vignettes.codec import DEFAULT_LIMITS
+from plankter.workflow.predict import IMAGE_SUFFIXES
+
+router = APIRouter(tags=["predict"])
+ModelQuery = Annotated[
+    str | None, Query(description="name or id of a model; the workspace's where not given", max_length=200)
+]
+ScoresQuery = Annotated[bool, Query(description="whether the scores of all classes are given")]
+TopQuery = Annotated[int, Query(ge=1, le=1_000, description="classes in `top`")]
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    404: {"model": ProblemShape}, 413: {"model": ProblemShape}, 422: {"model": ProblemShape},
+}  # fmt: skip
+MAX_RATIO = 200
+_ANY_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    }
+}  # fmt: skip
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body of a request.
+
+    Raises:
+        Problem: longer than ``limit`` bytes, or empty.
+    """
+    said = request.headers.get("content-length", "")
+    if said.isdigit() and int(said) > limit:
+        raise Problem(413, f"a request holds {limit:,} bytes at most", hint="use an upload and a job for more")
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise Problem(413, f"a request holds {limit:,} bytes at most", hint="use an upload and a job for more")
+        parts.append(part)
+    if not size:
+        raise Problem(422, "the request has no body; send the image itself")
+    return b"".join(parts)
+
+
+def as_object(
+    file: str, found: Prediction, batcher: Batcher, taxa: dict[str, Taxon], top: int, scores: bool
+) -> dict[str, Any]:
+    """A prediction as `ImagePrediction`."""
+    class_ids = batcher.engine.model.class_ids
+    best = []
+    for place, score in zip(found.best[:top].tolist(), found.scores[:top].tolist(), strict=True):
+        taxon = taxa.get(class_ids[place])
+        best.append(
+            {"class_id": class_ids[place], "name": taxon.name if taxon else class_ids[place],
+             "aphia_id": taxon.aphia_id if taxon else None, "score": round(score, 6)}
+        )  # fmt: skip
+    every = None
+    if scores and len(found.best):
+        places, values = found.best.tolist(), found.scores.tolist()
+        every = {class_ids[place]: round(score, 6) for place, score in zip(places, values, strict=True)}
+    return {
+        "file": file, "top": best, "scores": every, "decision": found.decision or None,
+        "reason": found.reason or None, "uncertainty": uncertainty(found), "failure": found.failure,
+    }  # fmt: skip
+
+
+def uncertainty(found: Prediction) -> float | None:
+    """Entropy of the scores over that of equal ones: 0 where one class has all, 1 where all have the same."""
+    if len(found.scores) < 2:
+        return None
+    share = found.scores.astype(np.float64)
+    share = share[share > 0] / share.sum()
+    return round(float(-(share * np.log(share)).sum() / np.log(len(found.scores))), 6)
+
+
+async def answer(
+    service: Service,
+    named: Sequence[tuple[str, bytes]],
+    model: str | None,
+    top: int,
+    scores: bool,
+    failed: dict[str, str],
+) -> dict[str, Any]:
+    """`PredictAnswer` for images; ``failed`` names those that could not even be read."""
+    batcher = service.loaded_batcher(model)
+    if batcher is None:
+        batcher = await asyncio.to_thread(service.batcher, model)
+    patient = len(named) > 8
+    futures = [asyncio.wrap_future(batcher.submit(data, patient=patient)) for _, data in named]
+    found = await asyncio.gather(*futures)
+    taxa = service.taxa()
+    images = [
+        as_object(name, prediction, batcher, taxa, top, scores)
+        for (name, _), prediction in zip(named, found, strict=True)
+    ]
+    images += [
+        {"file": name, "top": [], "scores": None, "decision": None, "reason": None, "uncertainty": None, "failure": why}
+        for name, why in failed.items()
+    ]  # fmt: skip
+    chosen = batcher.engine.model
+    return {
+        "model": chosen.name, "model_id": chosen.model_id, "precision": batcher.engine.backbone.precision, "images": images,
+    }  # fmt: skip
+
+
+@router.post("/predict", responses={200: {"model": ImagePrediction}, **PROBLEMS}, openapi_extra=_ANY_BODY)
+async def predict_one(
+    request: Request, model: ModelQuery = None, top: TopQuery = 5, scores: ScoresQuery = True
+) -> JSONResponse:
+    """One image, sent as the body. An image that cannot be used is a problem (422)."""
+    service: Service = request.app.state.service
+    body = await read_body(request, min(service.limits.body_bytes, DEFAULT_LIMITS.max_bytes))
+    found = await answer(service, [("", body)], model, top, scores, {})
+    image: dict[str, Any] = found["images"][0]
+    if image["failure"] is not None:
+        raise Problem(422, image["failure"], code="image")
+    return JSONResponse(image)
+
+
+@router.post("/predict/many", responses={200: {"model": PredictAnswer}, **PROBLEMS})
+async def predict_many(
+    request: Request, body: PredictMany, model: ModelQuery = None, top: TopQuery = 5, scores: ScoresQuery = True
+) -> JSONResponse:
+    """Many images, each in base64. One that cannot be used is answered with its `failure`, beside the others."""
+    service: Service = request.app.state.service
+    named, failed = [], {}
+    for image in body.images:
+        try:
+            named.append((image.file, base64.b64decode(image.data, validate=True)))
+        except (binascii.Error, ValueError):
+            failed[image.file] = "expected base64"
+    return JSONResponse(await answer(service, named, model, top, scores, failed))
+
+
+@router.post("/predict/zip", responses={200: {"model": PredictAnswer}, **PROBLEMS}, openapi_extra=_ANY_BODY)
+async def predict_zip(
+    request: Request, model: ModelQuery = None, top: TopQuery = 5, scores: ScoresQuery = True
+) -> JSONResponse:
+    """The images of a zip, sent as the body; nothing of it is kept. Larger ones: an upload and a job `analyse`."""
+    service: Service = request.app.state.service
+    body = await read_body(request, service.limits.body_bytes)
+    limits = service.limits
+    loop = asyncio.get_running_loop()
+    named, failed = await loop.run_in_executor(None, images_of_zip, body, limits.images_at_once, limits.body_bytes)
+    return JSONResponse(await answer(service, named, model, top, scores, failed))
+
+
+def images_of_zip(body: bytes, max_images: int, max_bytes: int) -> tuple[list[tuple[str, bytes]], dict[str, str]]:
+    """Images in a zip by name, and why a member cannot be read. Nothing in it is believed, nothing touches the disk.
+
+    Raises:
+        Problem: no zip, or one over the limits.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(body)) as opened:
+            members = list(_image_members(opened, max_images))
+            total = sum(info.file_size for info in members)
+            if total > max_bytes or total > MAX_RATIO * max(len(body), 100_000):
+                raise Problem(413, f"the zip would unpack to {total:,} bytes; use an upload and a job for more")
+            found, failed = [], {}
+            for info in members:
+                try:
+                    with opened.open(info) as file:
+                        data = file.read(info.file_size + 1)
+                except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+                    failed[info.filename] = f"the zip is damaged here: {error}"
+                    continue
+                found.append((info.filename, data))
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+        raise Problem(422, f"expected a zip of images: {error}") from error
+    if not found and not failed:
+        raise Problem(422, f"the zip holds no image; expected {', '.join(IMAGE_SUFFIXES)}")
+    return found, failed
+
+
+def _image_members(opened: zipfile.ZipFile, max_images: int) -> Iterator[zipfile.ZipInfo]:
+    infos = opened.infolist()
+    if len(infos) > 4 * max_images:
+        raise Problem(
+            413, f"the zip holds {len(infos):,} members; use an upload and a job for more than {max_images:,}"
+        )
+    count = 0
+    for info in infos:
+        name = info.filename.lower()
+        if info.is_dir() or not name.endswith(IMAGE_SUFFIXES) or name.startswith("__macosx"):
+            continue
+        safe_name(info.filename)
+        count += 1
+        if count > max_images:
+            raise Problem(413, f"{max_images:,} images are answered at once; use an upload and a job for more")
+        yield info

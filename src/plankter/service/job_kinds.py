@@ -1,0 +1,244 @@
+"""What each kind of job does: arguments from a page or the API in, workflow calls, a JSON object out.
+
+Every kind may be begun again after its process was killed: what is finished is kept, what is half done is made anew.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from plankter._errors import ReadError, SettingsError
+from plankter.service.image_sets import class_root, count_images, unpacked
+from plankter.service.jobs import JobFolder
+from plankter.service.uploads import Upload
+from plankter.store.files import write_text
+from plankter.workflow.progress import Progress
+from plankter.workflow.workspace import Workspace, open_workspace
+
+Arguments = dict[str, Any]
+Step = Callable[[Workspace, JobFolder, Arguments, Progress], dict[str, Any]]
+PREDICTIONS, FOUND = "predictions.parquet", "found.json"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of job: a word for people, and what it does."""
+
+    words: str
+    step: Step
+
+    def run(self, folder: Path, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
+        """Does it in the workspace at ``folder``."""
+        with open_workspace(folder) as workspace:
+            return self.step(workspace, job, arguments, progress)
+
+
+def _upload(workspace: Workspace, arguments: Arguments) -> Upload:
+    return Upload(workspace.folder / "uploads" / str(arguments["upload"]))
+
+
+def _set(workspace: Workspace, arguments: Arguments, progress: Progress) -> Path:
+    gb = int(workspace.settings["limits.max_zip_gb"])
+    return unpacked(_upload(workspace, arguments), max_zip_bytes=gb * 1_000_000_000, progress=progress)
+
+
+def images_root(folder: Path) -> Path:
+    """The folder that names of images start from: below what only wraps them."""
+    while True:
+        entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        if len(entries) != 1 or not entries[0].is_dir():
+            return folder
+        folder = entries[0]
+
+
+def analyse(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
+    """Runs of an instrument go into the workspace and are classified; images are predicted where they lie."""
+    from plankter.readers.discover import find_runs
+
+    finished = job.folder / FOUND
+    if finished.is_file():  # killed after the upload had been cleared away
+        kept: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
+        return kept
+    folder = _set(workspace, arguments, progress)
+    sources, problems = find_runs([folder], scratch=job.folder / "scratch")
+    shutil.rmtree(job.folder / "scratch", ignore_errors=True)
+    if sources:
+        found = _runs_of(workspace, folder, arguments, progress)
+        write_text(finished, json.dumps(found, ensure_ascii=False))
+        shutil.rmtree(folder, ignore_errors=True)  # the archive has it
+        return found
+    if not count_images(folder):
+        why = "; ".join(flag.message for flag in problems[:2])
+        raise ReadError(f"neither an instrument's run nor images were found in the upload: {why}")
+    return _images_of(workspace, job, images_root(folder), arguments, progress)
+
+
+def _runs_of(workspace: Workspace, folder: Path, arguments: Arguments, progress: Progress) -> dict[str, Any]:
+    from plankter.workflow.classify import classify
+    from plankter.workflow.ingest import as_json, ingest
+
+    found = as_json(*ingest(workspace, [folder], progress=progress))
+    good = [run["run_id"] for run in found["runs"] if run["status"] != "refused"]
+    if not good:
+        raise ReadError("; ".join(str(run["reason"]) for run in found["runs"][:3]))
+    if arguments.get("sample"):
+        for run_id in good:
+            workspace.catalogue.attach(run_id, arguments["sample"])
+            workspace.archive.attach(run_id, arguments["sample"])
+    classified = classify(workspace, good, model=arguments.get("model"), progress=progress)
+    for run in found["runs"]:
+        run["source"] = Path(run["source"]).name
+    return {"what": "runs", "runs": found["runs"], "classified": classified}
+
+
+def _images_of(
+    workspace: Workspace, job: JobFolder, images: Path, arguments: Arguments, progress: Progress
+) -> dict[str, Any]:  # fmt: skip
+    from plankter.workflow.predict import predict
+    from plankter.workflow.workspace import find_model, keep_model
+
+    name = str(arguments.get("model") or workspace.settings["classify.model"])
+    model = keep_model(workspace, find_model(name, workspace))
+    out = job.folder / PREDICTIONS
+    precision = str(workspace.settings["classify.precision"])
+    mix = str(workspace.settings["classify.class_mix"])
+    found = predict(
+        images, out, model=model.model_id, workspace=workspace, precision=precision, class_mix=mix, progress=progress
+    )
+    root = images.relative_to(workspace.folder).as_posix()
+    return {"what": "images", **found, "out": PREDICTIONS, "images": root, "model": model.name}
+
+
+def ingest_upload(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
+    """Runs of an upload into the workspace, without predictions."""
+    from plankter.workflow.ingest import as_json, ingest
+
+    folder = _set(workspace, arguments, progress)
+    found = as_json(*ingest(workspace, [folder], progress=progress))
+    if all(run["status"] == "refused" for run in found["runs"]):
+        raise ReadError("; ".join(str(run["reason"]) for run in found["runs"][:3]) or "no run was found")
+    return found
+
+
+def classify_runs(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
+    """Predictions for runs of the workspace."""
+    from plankter.workflow.classify import classify
+
+    return classify(workspace, arguments.get("runs") or (), model=arguments.get("model"), progress=progress)
+
+
+def inspect(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
+    """What a set of labelled images holds: classes, counts, AphiaIDs, sample images, and all that is odd."""
+    from plankter.workflow.train import SMALL_CLASS
+
+    images = _labelled(workspace, arguments, progress)
+    data = images.data
+    counts = data.counts.tolist()
+    samples: dict[str, list[str]] = {class_id: [] for class_id in data.class_ids}
+    for name, label in zip(data.names, data.labels.tolist(), strict=True):
+        mine = samples[data.class_ids[label]]
+        if len(mine) < 6:
+            mine.append(name)
+    classes = [
+        {"class_id": class_id, "images": count, "aphia_id": images.aphia_ids.get(class_id), "small": count < SMALL_CLASS,
+         "samples": samples[class_id]}
+        for class_id, count in zip(data.class_ids, counts, strict=True)
+    ]  # fmt: skip
+    root = None
+    if arguments.get("upload"):
+        root = class_root(_set(workspace, arguments, progress)).relative_to(workspace.folder).as_posix()
+    return {
+        "images": len(data), "classes": classes, "problems": images.problems.listed(), "source": images.source,
+        "warnings": list(images.warnings), "root": root,
+    }  # fmt: skip
+
+
+def _labelled(workspace: Workspace, arguments: Arguments, progress: Progress) -> Any:
+    from plankter.workflow.training_data import read_folder, read_labels
+
+    if not arguments.get("upload"):
+        return read_labels(workspace, imported=bool(arguments.get("imported")), progress=progress)
+    folder = class_root(_set(workspace, arguments, progress))
+    return read_folder(folder, taxa=workspace.catalogue.taxa(), progress=progress)
+
+
+def train_config(arguments: Arguments) -> Any:
+    from plankter.workflow.train import TrainConfig
+
+    asked = dict(arguments.get("config") or {})
+    known = {field.name for field in fields(TrainConfig)} - {"start"}
+    if unknown := sorted(set(asked) - known):
+        raise SettingsError(f"a training has no setting {unknown[0]!r}", hint=f"it has {', '.join(sorted(known))}")
+    return TrainConfig(**asked)
+
+
+def train(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
+    """A model from an upload or from the workspace's labels; ``estimate_only`` says how long it would take."""
+    from plankter.workflow.train import train as run
+
+    folder = class_root(_set(workspace, arguments, progress)) if arguments.get("upload") else None
+    cache = workspace.folder / "cache" / "training"  # embeddings of an image are computed once for all trainings
+    cache.mkdir(parents=True, exist_ok=True)
+    found = run(
+        train_config(arguments), folder=folder, workspace=workspace, out=job.folder / "training",
+        cache=cache, estimate_only=bool(arguments.get("estimate_only")),
+        progress=progress,
+    )  # fmt: skip
+    if "folder" in found:
+        found["folder"] = Path(found["folder"]).relative_to(job.folder).as_posix()
+        found["model"] = Path(found["model"]).relative_to(job.folder).as_posix()
+    return found
+
+
+def evaluate(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
+    """How good a model is on an uploaded test set, as numbers and as a report."""
+    from plankter.workflow.evaluate import evaluate as run
+
+    found = run(
+        class_root(_set(workspace, arguments, progress)), model=str(arguments["model"]), workspace=workspace,
+        against=arguments.get("against") or None, report=job.folder / "report.html", progress=progress,
+    )  # fmt: skip
+    return {**found, "report": "report.html", "numbers": "report.json"}
+
+
+def transform(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
+    """A set made comparable, augmented or balanced; the new set as one zip."""
+    from plankter.workflow.transform import transform as run
+
+    out = job.folder / "set"
+    shutil.rmtree(out, ignore_errors=True)
+    like = arguments.get("like") or None
+    if arguments.get("like_upload"):
+        like = str(images_root(_set(workspace, {"upload": arguments["like_upload"]}, progress)))
+    found = run(
+        class_root(_set(workspace, arguments, progress)), out, like=like, copies=int(arguments.get("copies") or 0),
+        balance=arguments.get("balance"), um_per_px=arguments.get("um_per_px"),
+        like_um_per_px=arguments.get("like_um_per_px"), keep_jpeg=bool(arguments.get("keep_jpeg")),
+        seed=int(arguments.get("seed") or 0), workspace=workspace, progress=progress,
+    )  # fmt: skip
+    return {**found, "out": "set", "manifest": "set/manifest.csv", "preview": "set/preview.png"}
+
+
+def export(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
+    """The workspace's results by an exporter."""
+    from plankter.workflow.export import export as run
+
+    found = run(workspace, str(arguments["format"]), job.folder / "export")
+    return {**found, "path": "export"}
+
+
+KINDS = {
+    "analyse": Kind("Analysis", analyse),
+    "ingest": Kind("Ingest", ingest_upload),
+    "classify": Kind("Classification", classify_runs),
+    "inspect": Kind("Look at a training set", inspect),
+    "train": Kind("Training", train),
+    "evaluate": Kind("Evaluation", evaluate),
+    "transform": Kind("Transformation", transform),
+    "export": Kind("Export", export),
+}

@@ -1,0 +1,186 @@
+"""The wizard that trains a model in three steps, and the page that transforms images."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from importlib.util import find_spec
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from plankter._errors import NotFound, SettingsError
+from plankter.service.analysis import WORMS
+from plankter.service.image_sets import class_root
+from plankter.service.job_worker import memory_mb
+from plankter.service.jobs import DONE, Job
+from plankter.service.pages import form_of, service_of
+from plankter.service.state import Service
+from plankter.service.submit import submit
+from plankter.vignettes.codec import decode_image, encode_vignette
+
+router = APIRouter()
+WHOLE = ("seed", "epochs", "px")
+
+
+@router.get("/train", response_class=HTMLResponse)
+def data(request: Request) -> HTMLResponse:
+    """Step 1: which images."""
+    service = service_of(request)
+    labelled = sum(count.validated for count in service.workspace.catalogue.class_counts())
+    return service.page(request, "train.html.j2", labelled=labelled)
+
+
+@router.post("/train")
+async def look(request: Request) -> Response:
+    """A look at the images, as a job; then step 1 goes on at its page."""
+    service, form = service_of(request), await form_of(request)
+    arguments: dict[str, Any] = {"upload": form.get("upload"), "imported": form.get("imported") == "yes" or None}
+    job = await asyncio.to_thread(submit, service, "inspect", form.get("title", "") or "Training set", arguments)
+    address = f"/train/{job.id}"
+    if request.headers.get("HX-Request"):
+        return Response(headers={"HX-Redirect": address})
+    return JSONResponse({"location": address})
+
+
+def _looked(service: Service, job_id: str) -> tuple[Job, dict[str, Any] | None]:
+    folder = service.jobs.folder(job_id)
+    job = folder.read()
+    if job.kind != "inspect":
+        raise NotFound("there is no training set at this address")
+    return job, folder.result() if job.state == DONE else None
+
+
+@router.get("/train/{job_id}", response_class=HTMLResponse)
+def looked(request: Request, job_id: str) -> HTMLResponse:
+    """Step 1, what the images are: classes, counts, samples, problems."""
+    service = service_of(request)
+    job, result = _looked(service, job_id)
+    return service.page(
+        request,
+        "train_data.html.j2",
+        job=job,
+        result=result,
+        progress=service.jobs.folder(job_id).progress(),
+        worms=WORMS,
+    )
+
+
+@router.get("/train/{job_id}/image")
+def image(request: Request, job_id: str, name: Annotated[str, Query(max_length=2_000)]) -> Response:
+    """A sample image of the set: only one that the look at it had named."""
+    service = service_of(request)
+    job, result = _looked(service, job_id)
+    if result is None or not any(name in entry["samples"] for entry in result["classes"]):
+        raise NotFound("no such image")
+    if result["root"] is None:
+        run_id, _, index = name.partition(":")
+        png = service.workspace.archive.open(run_id).vignette_png(int(index))
+    else:
+        path = class_root(service.uploads.get(str(job.arguments["upload"])).folder / "set") / name
+        png = encode_vignette(decode_image(path.read_bytes(), path=name))
+    if png is None:
+        raise NotFound("no such image")
+    return Response(png, media_type="image/png", headers={"cache-control": "private, max-age=3600"})
+
+
+@router.get("/train/{job_id}/configure", response_class=HTMLResponse)
+def configure(request: Request, job_id: str) -> Response:
+    """Step 2: how."""
+    service = service_of(request)
+    job, result = _looked(service, job_id)
+    if result is None:
+        return RedirectResponse(f"/train/{job_id}", 303)
+    return service.page(
+        request,
+        "train_configure.html.j2",
+        job=job,
+        result=result,
+        models=service.models(),
+        torch=bool(find_spec("torch")),
+    )
+
+
+def _asked(form: dict[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in ("mode", "head", "classifier", "features", "model", "balance", "name", "network", *WHOLE):
+        text = form.get(name, "")
+        if not text:
+            continue
+        if name in WHOLE:
+            if not text.isdigit() or len(text) > 6:
+                raise SettingsError(f"{name}: expected a whole number, got {text!r}")
+            found[name] = int(text)
+        else:
+            found[name] = text
+    return found
+
+
+@router.post("/train/{job_id}/estimate")
+async def estimate(request: Request, job_id: str) -> Response:
+    """From step 2 to step 3: measures how long it would take, as a job."""
+    service, form = service_of(request), await form_of(request)
+    job, _ = await asyncio.to_thread(_looked, service, job_id)
+    arguments = {**job.arguments, "config": _asked(form), "estimate_only": True}
+    made = await asyncio.to_thread(submit, service, "train", f"Estimate for {job.title}", arguments)
+    return Response(headers={"HX-Redirect": f"/train/{job_id}/hardware/{made.id}"})
+
+
+@router.get("/train/{job_id}/hardware/{estimate_id}", response_class=HTMLResponse)
+def hardware(request: Request, job_id: str, estimate_id: str) -> HTMLResponse:
+    """Step 3: on what, and how long."""
+    service = service_of(request)
+    job, result = _looked(service, job_id)
+    folder = service.jobs.folder(estimate_id)
+    made = folder.read()
+    return service.page(
+        request, "train_hardware.html.j2", job=job, looked=result, estimate=made, progress=folder.progress(),
+        result=folder.result() if made.state == DONE else None, config=made.arguments.get("config", {}),
+        threads=service.workspace.threads, cores=os.cpu_count() or 1, memory=memory_total_mb(), used=memory_mb(),
+        limit=service.limits.job_memory_mb,
+    )  # fmt: skip
+
+
+def memory_total_mb() -> float | None:
+    """Memory of this computer, MB; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+@router.post("/train/{job_id}/start/{estimate_id}")
+async def start(request: Request, job_id: str, estimate_id: str) -> Response:
+    """Begins the training."""
+    service = service_of(request)
+    job, _ = await asyncio.to_thread(_looked, service, job_id)
+    made = service.jobs.folder(estimate_id).read()
+    arguments = {**job.arguments, "config": made.arguments.get("config", {})}
+    title = f"Training on {job.title}"
+    begun = await asyncio.to_thread(submit, service, "train", title, arguments)
+    service.forget_models()
+    return Response(headers={"HX-Redirect": f"/jobs/{begun.id}"})
+
+
+@router.get("/transform", response_class=HTMLResponse)
+def transform(request: Request) -> HTMLResponse:
+    """Images made like a reference, augmented or balanced."""
+    service = service_of(request)
+    done = [job for job in service.jobs.all() if job.kind == "transform"][:20]
+    return service.page(request, "transform.html.j2", models=service.models(), done=done)
+
+
+@router.post("/transform")
+async def transform_start(request: Request) -> JSONResponse:
+    """Begins a transformation."""
+    service, form = service_of(request), await form_of(request)
+    arguments: dict[str, Any] = {name: form.get(name) for name in ("upload", "like", "like_upload")}
+    for name in ("copies", "balance"):
+        text = form.get(name, "")
+        if text and text != "0":
+            if not text.isdigit() or len(text) > 6:
+                raise SettingsError(f"{name}: expected a whole number, got {text!r}")
+            arguments[name] = int(text)
+    job = await asyncio.to_thread(submit, service, "transform", form.get("title", "") or "Transformation", arguments)
+    return JSONResponse({"location": f"/jobs/{job.id}"})

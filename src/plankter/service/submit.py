@@ -1,0 +1,86 @@
+"""What is asked of a job, checked before it is put into the queue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from plankter._errors import SettingsError
+from plankter.service.job_kinds import KINDS, train_config
+from plankter.service.jobs import Job
+from plankter.service.state import Service
+from plankter.workflow.classify import select_runs
+
+NEEDS_UPLOAD = ("analyse", "ingest", "evaluate", "transform")
+ARGUMENTS = {
+    "analyse": {"upload", "model", "sample"}, "ingest": {"upload"}, "classify": {"runs", "model"},
+    "inspect": {"upload", "imported"}, "train": {"upload", "imported", "config", "estimate_only"},
+    "evaluate": {"upload", "model", "against"},
+    "transform": {"upload", "like", "like_upload", "copies", "balance", "um_per_px", "like_um_per_px", "keep_jpeg", "seed"},
+    "export": {"format"},
+}  # fmt: skip
+
+
+def submit(service: Service, kind: str, title: str, arguments: dict[str, Any]) -> Job:
+    """A job in the queue.
+
+    Raises:
+        NotFound: an upload, a model or a run that is not there. Conflict: an upload that is not wholly here.
+        SettingsError: arguments that the kind does not have, or that do not go together.
+    """
+    given = {name: value for name, value in arguments.items() if value not in (None, "")}
+    if unknown := sorted(set(given) - ARGUMENTS[kind]):
+        raise SettingsError(
+            f"a job {kind!r} has no argument {unknown[0]!r}", hint=f"it has {', '.join(sorted(ARGUMENTS[kind]))}"
+        )
+    if kind in NEEDS_UPLOAD and "upload" not in given:
+        raise SettingsError(f"a job {kind!r} needs an upload")
+    for name in ("upload", "like_upload"):
+        if name in given:
+            service.uploads.complete(_text(given, name))
+    for name in ("model", "against", "like"):
+        if name in given:
+            given[name] = service.model_key(_text(given, name))
+    if kind == "evaluate" and "model" not in given:
+        raise SettingsError("name the model that is to be evaluated")
+    _check_values(service, kind, given)
+    return service.runner.submit(kind, title.strip() or KINDS[kind].words, given)
+
+
+def _text(given: dict[str, Any], name: str) -> str:
+    if not isinstance(given[name], str):
+        raise SettingsError(f"{name}: expected text, got {given[name]!r}")
+    return str(given[name])
+
+
+def _check_values(service: Service, kind: str, given: dict[str, Any]) -> None:
+    if kind == "classify":
+        runs = given.get("runs", [])
+        if not isinstance(runs, list) or not all(isinstance(run, str) for run in runs):
+            raise SettingsError("runs: expected a list of run ids")
+        select_runs(service.workspace, runs)
+    if kind == "train":
+        config = given.get("config", {})
+        if not isinstance(config, dict):
+            raise SettingsError("config: expected an object")
+        config = given["config"] = {**config, "model": service.model_key(str(config.get("model", "flowcam")))}
+        try:
+            train_config(given)
+        except TypeError as error:
+            raise SettingsError(f"config: {error}") from error
+    if kind == "export":
+        from plankter._plugins import load
+
+        load("plankter.exporters", _text(given, "format") if "format" in given else "")
+    if kind == "transform":
+        for name, low in (("copies", 0), ("balance", 1), ("seed", 0)):
+            value = given.get(name)
+            if value is not None and (
+                not isinstance(value, int) or isinstance(value, bool) or not low <= value <= 100_000
+            ):
+                raise SettingsError(f"{name}: expected a whole number from {low}, got {value!r}")
+        if not any(given.get(name) for name in ("like", "like_upload", "copies", "balance")):
+            raise SettingsError(
+                "nothing to do", hint="give a reference, a number of copies, or a number of images a class"
+            )
+    if "sample" in given and not 0 < len(_text(given, "sample").strip()) <= 200:
+        raise SettingsError("sample: expected a name of 1 to 200 signs")
