@@ -15,11 +15,10 @@ from plankter._errors import ModelError
 from plankter.classify.calibrate import unsmoothed
 from plankter.classify.context import ContextEncoder
 from plankter.classify.models import HEAD_FILE, read_model_json
+from plankter.classify.products import product
 
 FloatArray = npt.NDArray[np.float32]
 MAX_HEAD_BYTES = 512_000_000
-ROWS = 32
-SINGLE_THREADED = 250_000  # OpenBLAS spreads products of more multiplications than about this over threads
 
 
 class Head:
@@ -103,15 +102,7 @@ class Head:
         return softmax(self.logits(embeddings, context))
 
     def _linear(self, embeddings: FloatArray) -> FloatArray:
-        # In small blocks, so that no product is spread over threads: where all cores are busy with other workers,
-        # waiting for a second thread makes one of them 100 times slower.
-        out = np.tile(self.bias, (len(embeddings), 1))
-        step = max(8, SINGLE_THREADED // (ROWS * self.classes))
-        for row in range(0, len(embeddings), ROWS):
-            for start in range(0, self.dim, step):
-                part = slice(start, min(start + step, self.dim))
-                out[row : row + ROWS] += embeddings[row : row + ROWS, part] @ self.weight[part]
-        return out
+        return product(embeddings, self.weight[: self.dim]) + self.bias
 
 
 def softmax(logits: FloatArray) -> FloatArray:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from plankter._errors import ModelError
 from plankter.classify.models import REFERENCE_FILE
+from plankter.classify.products import product
 
 MAX_REFERENCE_BYTES = 256_000_000
 SAMPLE = 2_000
@@ -53,7 +54,7 @@ class Reference:
 
     def axes(self, embeddings: npt.NDArray[np.floating]) -> FloatArray:
         """float (n, dim) -> float32 (n, q) in the whitened axes."""
-        return np.asarray(((embeddings - self.mean) @ self.components) / self.scale, dtype=np.float32)
+        return product((embeddings - self.mean).astype(np.float32), self.components) / self.scale
 
     def distance(self, embeddings: npt.NDArray[np.floating]) -> FloatArray:
         """Mahalanobis distance to the nearest class, float32 (n,) (Lee et al. 2018, NeurIPS, with shared covariance)."""
