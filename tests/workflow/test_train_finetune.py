@@ -18,7 +18,7 @@ from plankter.features.backbones import OpenVinoBackbone
 from plankter.vignettes.letterbox import size_inputs
 from plankter.workflow import train as train_module
 from plankter.workflow.evaluate import evaluate
-from plankter.workflow.train import TrainConfig, train
+from plankter.workflow.train import TrainConfig, pace_for, train
 
 TINY = Path(__file__).with_name("tiny_backbone.onnx")
 
@@ -32,6 +32,8 @@ class Config:
     balance: str = "auto"
     seed: int = 0
     label_smoothing: float = 0.05
+    batch: int = 128
+    average_decay: float = 0.9985
 
 
 @dataclass
@@ -91,3 +93,10 @@ def test_the_network_becomes_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyP
     model = load_model(Path(found["model"]))
     assert model.backbone == "tiny" and model.input_px == 32
     assert evaluate(root, model=found["model"])["top1"] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("images", "epochs", "batch", "decay"), [(320, 60, 20, 0.98958), (40, 5, 16, 0.9), (150_000, 20, 128, 0.9985)]
+)
+def test_few_images_get_small_batches_and_a_short_average(images: int, epochs: int, batch: int, decay: float) -> None:
+    assert pace_for(images, epochs) == {"batch": batch, "average_decay": decay}

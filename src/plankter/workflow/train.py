@@ -45,6 +45,7 @@ HEADS = ("lda", "logistic")
 CLASSIFIERS = ("forest", "boosting")
 FEATURES = ("embeddings", "measures", "both")
 SCRATCH = "scratch"
+LARGEST_BATCH = 128
 SMALL_CLASS = 10
 
 
@@ -231,6 +232,14 @@ def _free_name(asked: str | None, folder: Path | None, mode: str, workspace: Wor
     )
 
 
+def pace_for(images: int, epochs: int) -> dict[str, Any]:
+    """Batch and weight average of a training: few images get small batches, so that an epoch has some sixteen steps at
+    least, and an average over the last tenth of the steps."""
+    batch = max(16, min(LARGEST_BATCH, images // 16))
+    steps = max(1, images // batch) * epochs
+    return {"batch": batch, "average_decay": round(max(0.9, min(0.9985, 1 - 10 / steps)), 5)}
+
+
 def starting_weights(config: TrainConfig, base: Model) -> Path | None:
     """Where a network's training starts: the file that was named, else the base model's backbone where it is of the same
     network; None (chance) for ``--start scratch`` and for other networks."""
@@ -264,7 +273,7 @@ def _fit(
         split = split_of(prepared, usable(images, pixels[2]), config.seed)
         settings = unit.FinetuneConfig(
             network=config.network, start=starting_weights(config, prepared.base), px=config.px, epochs=config.epochs, balance=config.balance,
-            seed=config.seed,
+            seed=config.seed, **pace_for(len(split.train), config.epochs),
         )  # fmt: skip
         judged: tuple[dict[str, Any], str] = ({}, "")
         if prepared.context is not None:
