@@ -266,7 +266,9 @@ def test_an_ingest_with_workers_that_is_killed_ends_as_a_clean_one(tmp_path: Pat
 
 
 PARENT = """
-import sys, time
+import signal, sys, time
+# a shell starts what runs in its background with this signal ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from plankter.workflow.workers import Workers
 workers = Workers(2)
 workers.start()
