@@ -34,6 +34,7 @@ class Config:
     label_smoothing: float = 0.05
     batch: int = 128
     average_decay: float = 0.9985
+    patience: int = 5
 
 
 @dataclass
@@ -96,7 +97,10 @@ def test_the_network_becomes_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("images", "epochs", "batch", "decay"), [(320, 60, 20, 0.98958), (40, 5, 16, 0.9), (150_000, 20, 128, 0.9985)]
+    ("images", "epochs", "batch", "decay", "tuning", "patience"),
+    [(320, 60, 20, 0.98958, 20, 0), (40, 5, 16, 0.9, 199, 0), (150_000, 20, 128, 0.9985, 200, 5)],
 )
-def test_few_images_get_small_batches_and_a_short_average(images: int, epochs: int, batch: int, decay: float) -> None:
-    assert pace_for(images, epochs) == {"batch": batch, "average_decay": decay}
+def test_few_images_get_small_batches_and_are_not_stopped_by_a_few(
+    images: int, epochs: int, batch: int, decay: float, tuning: int, patience: int
+) -> None:
+    assert pace_for(images, epochs, tuning) == {"batch": batch, "average_decay": decay, "patience": patience}

@@ -46,6 +46,7 @@ CLASSIFIERS = ("forest", "boosting")
 FEATURES = ("embeddings", "measures", "both")
 SCRATCH = "scratch"
 LARGEST_BATCH = 128
+PATIENCE, FEWEST_TO_STOP = 5, 200
 SMALL_CLASS = 10
 
 
@@ -232,12 +233,16 @@ def _free_name(asked: str | None, folder: Path | None, mode: str, workspace: Wor
     )
 
 
-def pace_for(images: int, epochs: int) -> dict[str, Any]:
-    """Batch and weight average of a training: few images get small batches, so that an epoch has some sixteen steps at
-    least, and an average over the last tenth of the steps."""
+def pace_for(images: int, epochs: int, tuning: int) -> dict[str, Any]:
+    """Batch, weight average and patience of a training: few images get small batches, so that an epoch has some sixteen
+    steps at least, and an average over the last steps; few tuning images may not stop it, they tell too little."""
     batch = max(16, min(LARGEST_BATCH, images // 16))
     steps = max(1, images // batch) * epochs
-    return {"batch": batch, "average_decay": round(max(0.9, min(0.9985, 1 - 10 / steps)), 5)}
+    return {
+        "batch": batch,
+        "average_decay": round(max(0.9, min(0.9985, 1 - 10 / steps)), 5),
+        "patience": PATIENCE if tuning >= FEWEST_TO_STOP else 0,
+    }
 
 
 def starting_weights(config: TrainConfig, base: Model) -> Path | None:
@@ -273,7 +278,7 @@ def _fit(
         split = split_of(prepared, usable(images, pixels[2]), config.seed)
         settings = unit.FinetuneConfig(
             network=config.network, start=starting_weights(config, prepared.base), px=config.px, epochs=config.epochs, balance=config.balance,
-            seed=config.seed, **pace_for(len(split.train), config.epochs),
+            seed=config.seed, **pace_for(len(split.train), config.epochs, len(split.tune)),
         )  # fmt: skip
         judged: tuple[dict[str, Any], str] = ({}, "")
         if prepared.context is not None:
