@@ -24,6 +24,7 @@ from plankter.classify.evaluate import evaluate_predictions
 from plankter.classify.head import load_head, softmax
 from plankter.classify.models import CARD_FILE, load_model, read_model_json, write_model_json
 from plankter.classify.novelty import fit_reference
+from plankter.classify.resampling import figures_of, weighted_confusion
 from plankter.classify.splits import judges
 from plankter.publish.model_card import model_card
 from plankter.taxa.classes import shipped_class_list
@@ -150,7 +151,9 @@ def judged(scores: np.ndarray, labels: np.ndarray, class_ids: tuple[str, ...], m
         "ece": round(found.ece, 4),
         "reweighted_top1": round(top1, 4),
         "reweighted_top1_se": round(float(np.sqrt((weight**2 * (right - top1) ** 2).sum())), 4),
-        "reweighted_macro_f1": round(weighted_macro_f1(labels, scores.argmax(1), weight, len(class_ids)), 4),
+        "reweighted_macro_f1": round(
+            figures_of(weighted_confusion(labels, scores.argmax(1), len(class_ids), weight))["macro_f1"], 4
+        ),
         "rare_classes_top1": round(float(np.average(right[rows], weights=weight[rows])), 4),
         "rare_classes_images": int(rows.sum()),
         "per_class": found.per_class,
@@ -178,13 +181,6 @@ def most_confused(confusion: np.ndarray, class_ids: tuple[str, ...], most: int =
         {"pair": f"{class_ids[a]} / {class_ids[b]}", "images": int(both[a, b])}
         for a, b in zip(*np.unravel_index(order, both.shape), strict=True)
     ]
-
-
-def weighted_macro_f1(true: np.ndarray, predicted: np.ndarray, weight: np.ndarray, classes: int) -> float:
-    hit = np.bincount(true[true == predicted], weights=weight[true == predicted], minlength=classes)
-    support, given = np.bincount(true, weight, classes), np.bincount(predicted, weight, classes)
-    present = support > 0
-    return float(np.mean(2 * hit[present] / (support + given)[present]))
 
 
 if __name__ == "__main__":

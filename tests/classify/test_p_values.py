@@ -14,7 +14,6 @@ from plankter.classify.p_values import (
     holm,
     kolmogorov_tail,
     permutation_p,
-    wilson_interval,
 )
 
 
@@ -76,10 +75,3 @@ def test_holm_holds_the_rate_of_any_false_alarm() -> None:
     draws = np.random.default_rng(3).random((2000, 12))
     rate = np.mean([min(holm(row)) < 0.1 for row in draws.tolist()])
     assert 0.07 < rate < 0.125
-
-
-def test_wilson_interval_of_the_textbook() -> None:
-    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)  # Newcombe 1998, table I
-    assert wilson_interval(0, 10)[0] == 0 and wilson_interval(10, 10)[1] == 1
-    with pytest.raises(ValueError, match="no share"):
-        wilson_interval(3, 2)

@@ -133,3 +133,10 @@ def test_class_weights_refuse_what_is_no_mix() -> None:
 def test_an_interval_holds_its_figure() -> None:
     found = interval_of(0.9, np.linspace(0.1, 0.5, 100))
     assert found.high == 0.9 and found.low == pytest.approx(0.11) and found.standard_error > 0
+
+
+def test_wilson_interval_of_the_textbook() -> None:
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)  # Newcombe 1998, table I
+    assert wilson(0, 10)[0] == 0 and wilson(10, 10)[1] == 1
+    with pytest.raises(ValueError, match="no share"):
+        wilson(3, 2)

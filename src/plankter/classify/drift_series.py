@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from plankter.classify.p_values import wilson_interval
+from plankter.classify.resampling import wilson
 
 FALSE_ALARMS = 0.0027  # a run; that of the usual limits at 3 standard deviations
 LEAST_RUNS, LEAST_LABELS = 5, 20
@@ -116,7 +116,7 @@ def accuracy_by_month(
     found = []
     for month, hits in sorted(by_month.items()):
         n, good = len(hits), sum(hits)
-        low, high = wilson_interval(good, n)
+        low, high = wilson(good, n)
         alarm = expected is not None and n >= LEAST_LABELS and high < expected
         found.append(Month(month, n, good, good / n, low, high, alarm))
     return found

@@ -99,18 +99,3 @@ def benjamini_hochberg(p: Sequence[float]) -> list[float]:
         least = min(least, p[k] * n / (n - rank))
         out[k] = least
     return out
-
-
-def wilson_interval(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of a share (Wilson 1927, J. Am. Stat. Assoc. 22: 209), holding for few trials and for shares near 0 or 1.
-
-    Raises:
-        ValueError: no trials, or counts that do not fit.
-    """
-    if not 0 <= right <= n or n < 1 or not 0 < confidence < 1:
-        raise ValueError(f"{right} of {n} at confidence {confidence} is no share")
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    share, extra = right / n, z * z / n
-    middle = (share + extra / 2) / (1 + extra)
-    half = z / (1 + extra) * math.sqrt(share * (1 - share) / n + extra / (4 * n))
-    return (0.0 if right == 0 else middle - half), (1.0 if right == n else middle + half)

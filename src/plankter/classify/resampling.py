@@ -28,7 +28,13 @@ class Interval:
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share, by Wilson's score method (Wilson 1927, JASA 22:209); 0..1 where n is 0."""
+    """The 95 % interval of a share, by Wilson's score method (Wilson 1927, JASA 22:209); 0..1 where n is 0.
+
+    Raises:
+        ValueError: counts that do not fit.
+    """
+    if not 0 <= right <= n:
+        raise ValueError(f"{right} of {n} is no share")
     if n == 0:
         return 0.0, 1.0
     p, z2 = right / n, Z95 * Z95

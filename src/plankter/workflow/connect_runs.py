@@ -33,7 +33,7 @@ from plankter.types import (
 )
 from plankter.vignettes.codec import decode_image
 from plankter.workflow.connect_documents import DocumentLabel, Problems, labels_of, measures_of, positive, sample_of
-from plankter.workflow.ingest import _write as write_run
+from plankter.workflow.ingest import write_run
 from plankter.workflow.labels import class_of, label_lock, record
 from plankter.workflow.progress import Progress
 from plankter.workflow.workspace import Workspace

@@ -117,7 +117,7 @@ def _ingest_one(workspace: Workspace, source: RunSource, table: Sequence[SampleR
         if status == "refused":
             return _refused(source.origin, str(reason), read.run)
         if status != "unchanged":
-            _write(workspace, reader, source, read, progress)
+            write_run(workspace, reader, source, read, progress)
         run = read.run
         del read  # the archive has the particles; a hundred thousand of them take 400 MB
         with label_lock(workspace, run.run_id):
@@ -179,7 +179,7 @@ def _compare(workspace: Workspace, read: ReadRun) -> tuple[str, str | None]:
     return "unchanged", None
 
 
-def _write(workspace: Workspace, reader: Reader, source: RunSource, read: ReadRun, progress: Progress) -> None:
+def write_run(workspace: Workspace, reader: Reader, source: RunSource, read: ReadRun, progress: Progress) -> None:
     """Pixels, measures and the instrument's columns of one run into the archive."""
     particles, run = read.particles, read.run
     failed: dict[int, str] = {}
