@@ -21,6 +21,7 @@ from plankter.vignettes.match import CARD_KEY, measure_statistics
 from plankter.workflow import image_sets
 from plankter.workflow import transform as transform_module
 from plankter.workflow.image_sets import measure_folder
+from plankter.workflow.predict import image_files
 from plankter.workflow.transform import HEADER, transform
 
 
@@ -269,3 +270,12 @@ def test_zooscan_images_lose_bars_and_look_like_the_flowcam(shared_data: Path, t
     assert found["written"] == 24 and found["matching"]["scale_bars"] and found["matching"]["margin"] is not None
     after = measure_statistics([read_image(p) for p in (tmp_path / "out").rglob("*/*.png")])
     assert after.scale_bar_share == 0 and abs(after.background - found["matching"]["like"]["background"]) <= 2
+
+
+def test_the_preview_is_no_image_of_the_set(images: Path, tmp_path: Path) -> None:
+    transform(images, tmp_path / "out", copies=1)
+    assert (tmp_path / "out" / "preview.png").is_file()
+    found = [path.name for path in image_files(tmp_path / "out")]
+    assert len(found) == 2 * len(image_files(images)) and "preview.png" not in found
+    (images / "preview.png").write_bytes((tmp_path / "out" / "preview.png").read_bytes())
+    assert "preview.png" in [path.name for path in image_files(images)]  # somebody's own image of that name

@@ -36,7 +36,12 @@ def image_files(folder: Path) -> list[Path]:
     files = []
     for base, folders, names in os.walk(folder):
         folders.sort()
-        files += [Path(base) / name for name in sorted(names) if name.lower().endswith(IMAGE_SUFFIXES)]
+        written = "manifest.csv" in names  # by `plankter transform`, whose picture of the set is no image of it
+        files += [
+            Path(base) / name
+            for name in sorted(names)
+            if name.lower().endswith(IMAGE_SUFFIXES) and not (written and name == "preview.png")
+        ]
     if not files:
         raise ReadError(f"no images found; expected {', '.join(IMAGE_SUFFIXES)}", path=folder)
     return files
