@@ -187,6 +187,7 @@ def test_a_job_is_cancelled(server: Server, page: Any, demo_zip: Path) -> None:
     page.click("button:has-text('Cancel')")
     page.wait_for_selector(".tag.cancelled")
     page.wait_for_selector("button:has-text('Do it again')")
+    assert page.query_selector("a:has-text('Download the set')") is None
 
 
 def test_a_killed_server_loses_no_job(server: Server, page: Any, demo_zip: Path) -> None:

@@ -110,6 +110,7 @@ def test_cancel_and_again(runner: JobRunner, store: JobStore) -> None:
     until(lambda: state(store, job) == RUNNING)
     runner.cancel(job.id)
     until(lambda: state(store, job) == CANCELLED)
+    assert state(store, job) == CANCELLED
 
 
 def test_a_job_that_waits_is_cancelled_at_once(store: JobStore, tmp_path: Path) -> None:
