@@ -26,6 +26,7 @@ from images import read_class_folders, validation_names
 from plankter.classify.finetune_loop import follow
 from plankter.classify.networks import build_backbone
 from plankter.classify.networks.layers import Classifier
+from plankter.classify.networks.efficientnet_lite import load_imagenet
 from plankter.classify.networks.mobilenet_v2 import load_folded_imagenet
 from plankter.classify.splits import judges
 from plankter.vignettes.augment import Augmentation, augment
@@ -134,11 +135,13 @@ def train_epoch(at: Progress, data: dict, px: int, batch: int, save: Callable[[]
     return float(np.mean(losses)) if losses else float("nan")
 
 
-def start(classes: int, train: dict, weights: Path, lr: float, steps: int) -> Progress:
-    """A network from ImageNet weights (npz) or from an earlier checkpoint's average (pt), its optimiser and one
-    learning-rate cycle."""
-    model = Classifier(build_backbone("mobilenet_v2"), classes)
-    if weights.suffix == ".pt":
+def start(network: str, classes: int, train: dict, weights: Path, lr: float, steps: int) -> Progress:
+    """A network from ImageNet weights (npz of a MobileNetV2, pth of an EfficientNet-Lite) or from an earlier
+    checkpoint's average (pt), its optimiser and one learning-rate cycle."""
+    model = Classifier(build_backbone(network), classes)
+    if weights.suffix == ".pth":
+        load_imagenet(model.backbone, weights)
+    elif weights.suffix == ".pt":
         model.load_state_dict(torch.load(weights, weights_only=True)["average"])
     else:
         sample = np.random.default_rng(0).choice(len(train["labels"]), min(512, len(train["labels"])), replace=False)
@@ -156,7 +159,8 @@ def main() -> None:
     parser.add_argument("--images", type=Path, nargs="+", required=True)
     parser.add_argument("--validation", type=Path, required=True)
     parser.add_argument("--dated-csv", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True, help="ImageNet npz, or checkpoint.pt")
+    parser.add_argument("--weights", type=Path, required=True, help="ImageNet npz or pth, or checkpoint.pt")
+    parser.add_argument("--network", default="mobilenet_v2", help="of plankter.classify.networks")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs-px", type=int, nargs="+", default=[56, 56, 56, 80, 80])
     parser.add_argument(
@@ -176,7 +180,7 @@ def main() -> None:
     fits = np.array([not judges(name) for name in val["names"].tolist()])
     val = {key: values[fits] for key, values in val.items()}  # the other half judges at the end, once
     steps = len(train["labels"]) // args.batch * len(args.epochs_px)
-    at = start(len(classes), train, args.weights, args.lr, steps)
+    at = start(args.network, len(classes), train, args.weights, args.lr, steps)
     checkpoint = args.out / "checkpoint.pt"
     if checkpoint.exists():
         at.load(checkpoint)
@@ -185,7 +189,7 @@ def main() -> None:
         started = time.time()
 
         def save(px: int = px) -> None:
-            at.save(checkpoint, classes=classes, class_counts=counts, px=px)
+            at.save(checkpoint, classes=classes, class_counts=counts, px=px, network=args.network)
 
         loss = train_epoch(at, train, px, args.batch, save)
         top1, macro_f1 = evaluate(at.average, val, px)

@@ -31,10 +31,22 @@ def _efficientnet_b0(channels: int) -> Backbone:
     return efficientnet_b0(channels)
 
 
+def _efficientnet_lite(variant: int) -> Callable[[int], Backbone]:
+    def build(channels: int) -> Backbone:
+        from plankter.classify.networks.efficientnet_lite import efficientnet_lite
+
+        return efficientnet_lite(variant, channels)
+
+    return build
+
+
 NETWORKS: dict[str, Callable[[int], Backbone]] = {
     "mobilenet_v2": _mobilenet_v2,
     "mobilenet_v4_small": _mobilenet_v4_small,
     "efficientnet_b0": _efficientnet_b0,
+    "efficientnet_lite0": _efficientnet_lite(0),
+    "efficientnet_lite1": _efficientnet_lite(1),
+    "efficientnet_lite2": _efficientnet_lite(2),
 }
 
 

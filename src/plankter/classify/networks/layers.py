@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +11,29 @@ from torch import Tensor, nn
 SIZE_FEATURES = 32
 NORM_MOMENTUM = 0.03
 ACTIVATIONS = ("relu6", "relu", "silu", "none")
+
+
+class _DepthwiseBf16(torch.autograd.Function):
+    """A depthwise convolution in bfloat16 whose gradients are computed in float32.
+
+    oneDNN's bfloat16 gradients of depthwise convolutions take 2 to 8 times as long as the float32 ones, and most of the
+    time of a training step on a processor (``benchmarks/bench_depthwise.py``).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+        x = x.bfloat16()
+        ctx.save_for_backward(x, weight)
+        ctx.sides = ((stride, stride), (padding, padding), (1, 1), False, (0, 0), weight.shape[0])
+        return torch.ops.aten.convolution(x, weight.bfloat16(), None, *ctx.sides)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, _ = torch.ops.aten.convolution_backward(
+            gradient.float(), x.float(), weight.float(), None, *ctx.sides, (True, True, False)
+        )
+        return of_x.to(x.dtype), of_weight, None, None
 
 
 class ConvNorm(nn.Module):
@@ -26,20 +51,23 @@ class ConvNorm(nn.Module):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
-        padding = 0 if same else kernel // 2
-        self.conv = nn.Conv2d(cin, cout, kernel, stride, padding=padding, groups=groups, bias=False)
+        self.conv = nn.Conv2d(cin, cout, kernel, stride, groups=groups, bias=False)  # padded by `convolve`
         self.norm: nn.Module = nn.BatchNorm2d(cout, momentum=NORM_MOMENTUM)
         self.kernel, self.stride, self.same, self.activation = kernel, stride, same, activation
 
     def convolve(self, x: Tensor) -> Tensor:
         """The convolution alone, padded."""
-        if not self.same or self.kernel == 1:
-            return self.conv(x)
-        side = int(x.shape[-1])
-        total = max((-(-side // self.stride) - 1) * self.stride + self.kernel - side, 0)
-        if total % 2 == 0:  # the convolution pads by itself, without a copy of the map
-            return F.conv2d(x, self.conv.weight, self.conv.bias, self.stride, total // 2, 1, self.conv.groups)
-        return self.conv(F.pad(x, (total // 2, total - total // 2, total // 2, total - total // 2)))
+        padding = self.kernel // 2
+        if self.same and self.kernel > 1:
+            side = int(x.shape[-1])
+            total = max((-(-side // self.stride) - 1) * self.stride + self.kernel - side, 0)
+            padding = total // 2  # an even one the convolution does by itself, without a copy of the map
+            if total % 2:
+                x, padding = F.pad(x, (padding, total - padding, padding, total - padding)), 0
+        weight, groups = self.conv.weight, self.conv.groups
+        if groups > 1 and self.training and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            return _DepthwiseBf16.apply(x, weight, self.stride, padding)
+        return F.conv2d(x, weight, self.conv.bias, self.stride, padding, 1, groups)
 
     def activate(self, x: Tensor) -> Tensor:
         if self.activation == "relu6":
