@@ -25,8 +25,8 @@ from images import read_class_folders, validation_names
 
 from plankter.classify.finetune_loop import follow
 from plankter.classify.networks import build_backbone
-from plankter.classify.networks.layers import Classifier
 from plankter.classify.networks.efficientnet_lite import load_imagenet
+from plankter.classify.networks.layers import Classifier
 from plankter.classify.networks.mobilenet_v2 import load_folded_imagenet
 from plankter.classify.splits import judges
 from plankter.vignettes.augment import Augmentation, augment
