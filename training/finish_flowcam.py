@@ -3,7 +3,7 @@
     PYTHONPATH=src python training/finish_flowcam.py --model MODEL --images TRAIN... --validation VAL \
         --leave-out vliz_flowcam_dated.csv --mix vliz_class_counts.csv
 
-``MODEL`` is a folder that ``export_first.py`` made; it is sealed anew in place. Temperature, thresholds and the distance of
+``MODEL`` is a folder that ``export_flowcam.py`` made; it is sealed anew in place. Temperature, thresholds and the distance of
 the unknown come from the fitting half of the validation images (`plankter.classify.splits.judges`), every figure from the
 judging half. Re-weighted figures give each class its share of the published test split (column ``test`` of the mix).
 """
@@ -114,7 +114,7 @@ def main() -> None:
         for q, f in zip(per_class, np.bincount(val_labels[fit], minlength=len(model.class_ids)), strict=True)
     ]  # fmt: skip
     about = {k: v for k, v in model.card.items() if isinstance(v, str | int)}
-    about["made by"] = "training/train_first.py, training/export_first.py, training/finish_flowcam.py"
+    about["made by"] = "training/train_flowcam.py, training/export_flowcam.py, training/finish_flowcam.py"
     about["calibration"] = figures["calibration"]
     about["thresholds"] = f"precision {TARGET} on {on}; unknown beyond a distance of {thresholds.distance}"
     (args.model / CARD_FILE).write_text(

@@ -1,9 +1,10 @@
-"""Trains the first built-in model: MobileNetV2 on the VLIZ FlowCam training images, from ImageNet weights.
+"""Trains a built-in model on the VLIZ FlowCam training images, from ImageNet weights or an earlier checkpoint.
 
-    python training/train_first.py --images DIR... --validation DIR --dated-csv CSV --weights NPZ --out DIR
+    python training/train_flowcam.py --images DIR... --validation DIR --dated-csv CSV --weights NPZ --out DIR
 
+With ``--teacher`` it learns from the scores of that network too (distillation; both see the same augmented vignettes).
 Progressive image size, one learning-rate cycle over all epochs, weight average for the result. Writes a checkpoint
-after every epoch and continues from it when started again. ``training/export_first.py`` makes the shipped model of it.
+after every epoch and continues from it when started again. ``training/export_flowcam.py`` makes the shipped model of it.
 """
 
 from __future__ import annotations
@@ -63,6 +64,14 @@ def batches(
         yield ahead.result()
 
 
+def reduced(pixels: torch.Tensor, px: int) -> torch.Tensor:
+    """uint8 (n, s, s) to (n, px, px) by area."""
+    if pixels.shape[-1] == px:
+        return pixels
+    small = F.interpolate(pixels.unsqueeze(1).float(), (px, px), mode="area")
+    return small.round().to(torch.uint8).squeeze(1)
+
+
 @torch.no_grad()
 def evaluate(model: Classifier, data: dict, px: int) -> tuple[float, float]:
     """Top-1 and macro-F1 over the images as they lie."""
@@ -107,16 +116,46 @@ class Progress:
         path.with_suffix(".new").replace(path)
 
 
-def train_epoch(at: Progress, data: dict, px: int, batch: int, save: Callable[[], None]) -> float:
+@dataclass(frozen=True)
+class Teacher:
+    """A finished network that a smaller one learns from, and the side of its vignettes."""
+
+    model: Classifier
+    px: int
+    weight: float = 0.7
+    temperature: float = 2.0
+
+    @classmethod
+    def load(cls, checkpoint: Path, classes: list[str]) -> Teacher:
+        state = torch.load(checkpoint, weights_only=True)
+        if state["classes"] != classes:
+            raise SystemExit(f"{checkpoint}: the teacher knows other classes than the images")
+        model = Classifier(build_backbone(state["network"]), len(classes))
+        model.load_state_dict(state["average"])
+        return cls(model.to(memory_format=torch.channels_last).eval(), int(state["px"]))
+
+    def loss(self, scores: torch.Tensor, pixels: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy with the teacher's softened scores (Hinton et al. 2015), on the scale of the plain loss."""
+        with torch.no_grad():
+            wanted = torch.softmax(self.model(pixels, sizes).float() / self.temperature, 1)
+        return -(wanted * torch.log_softmax(scores / self.temperature, 1)).sum(1).mean() * self.temperature**2
+
+
+def train_epoch(
+    at: Progress, data: dict, px: int, batch: int, save: Callable[[], None], teacher: Teacher | None = None
+) -> float:
     """One pass over the training images, or the rest of one that was killed; returns the mean loss."""
     bf16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text()
     started, losses, per_epoch = time.time(), [], len(data["labels"]) // batch
     at.model.train()
     first = at.step
-    for step, (pixels, sizes, labels) in enumerate(batches(data, px, batch, at.done + 1, first), first):
+    made_px = teacher.px if teacher else px
+    for step, (pixels, sizes, labels) in enumerate(batches(data, made_px, batch, at.done + 1, first), first):
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            scores = at.model(pixels, sizes)
-        loss = F.cross_entropy(scores.float(), labels, label_smoothing=0.05)
+            scores = at.model(reduced(pixels, px), sizes).float()
+            loss = F.cross_entropy(scores, labels, label_smoothing=0.05)
+            if teacher:
+                loss = (1 - teacher.weight) * loss + teacher.weight * teacher.loss(scores, pixels, sizes)
         at.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         at.optimiser.step()
@@ -161,6 +200,7 @@ def main() -> None:
     parser.add_argument("--dated-csv", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True, help="ImageNet npz or pth, or checkpoint.pt")
     parser.add_argument("--network", default="mobilenet_v2", help="of plankter.classify.networks")
+    parser.add_argument("--teacher", type=Path, help="checkpoint.pt of a finished network")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs-px", type=int, nargs="+", default=[56, 56, 56, 80, 80])
     parser.add_argument(
@@ -184,6 +224,7 @@ def main() -> None:
     checkpoint = args.out / "checkpoint.pt"
     if checkpoint.exists():
         at.load(checkpoint)
+    teacher = Teacher.load(args.teacher, classes) if args.teacher else None
     counts = np.bincount(train["labels"], minlength=len(classes)).tolist()
     for px in args.epochs_px[at.done :]:
         started = time.time()
@@ -191,7 +232,7 @@ def main() -> None:
         def save(px: int = px) -> None:
             at.save(checkpoint, classes=classes, class_counts=counts, px=px, network=args.network)
 
-        loss = train_epoch(at, train, px, args.batch, save)
+        loss = train_epoch(at, train, px, args.batch, save, teacher)
         top1, macro_f1 = evaluate(at.average, val, px)
         at.done += 1
         minutes = (time.time() - started) / 60

@@ -1,6 +1,6 @@
-"""Makes the shipped model of a checkpoint of ``train_first.py``: ONNX with float16 weights, head, model.json, card.
+"""Makes the shipped model of a checkpoint of ``train_flowcam.py``: ONNX with float16 weights, head, model.json, card.
 
-    PYTHONPATH=src:training python training/export_first.py --checkpoint checkpoint.pt --out src/plankter/classify/builtin/flowcam
+    PYTHONPATH=src:training python training/export_flowcam.py --checkpoint checkpoint.pt --out src/plankter/classify/builtin/flowcam
 
 ``--card facts.json`` adds facts (data, metrics, limits, ...) to model.json and CARD.md. ``--images DIR`` (one folder
 a class) only compares the exported network with torch; nothing is fitted on these images.
@@ -25,11 +25,13 @@ from plankter.classify.networks.layers import Classifier
 from plankter.features.backbones import OpenVinoBackbone
 from plankter.vignettes.letterbox import letterbox, size_inputs
 
+NETWORK_NAMES = {"mobilenet_v2": "MobileNetV2 1.0", "efficientnet_lite0": "EfficientNet-Lite0"}
+
 
 def load_checkpoint(path: Path) -> tuple[Classifier, dict[str, Any]]:
     """The averaged network of a checkpoint, ready to be exported, and the checkpoint itself."""
     state = torch.load(path, weights_only=True, map_location="cpu")
-    model = Classifier(build_backbone("mobilenet_v2"), len(state["classes"]))
+    model = Classifier(build_backbone(state.get("network", "mobilenet_v2")), len(state["classes"]))
     model.load_state_dict(state["average"])
     model.train(False)
     return model, state
@@ -90,8 +92,9 @@ def main() -> None:
     model, state = load_checkpoint(args.checkpoint)
     px, classes = args.px or int(state["px"]), list(state["classes"])
     counts = [int(n) for n in state["class_counts"]]
+    network = state.get("network", "mobilenet_v2")
     card: dict[str, Any] = {
-        "network": "MobileNetV2 1.0 on grey vignettes, with log width and log height as further inputs",
+        "network": f"{NETWORK_NAMES[network]} on grey vignettes, with log width and log height as further inputs",
         "start": "ImageNet weights (Apache-2.0)",
         "data": "FlowCam vignettes of the Belgian North Sea, LifeWatch / VLIZ, doi 10.5281/zenodo.10554845, CC BY 4.0",
         "training_images": sum(counts),
@@ -110,7 +113,7 @@ def main() -> None:
     save_head(args.out / "head.npz", model.head.weight.detach().numpy().T, model.head.bias.detach().numpy())
     (args.out / "CARD.md").write_text(card_text(args.out.name, card, classes, counts), encoding="utf-8")
     write_model_json(
-        args.out, name=args.out.name, backbone_name="mobilenet_v2_1.0_grey_size", dim=model.backbone.dim, input_px=px,
+        args.out, name=args.out.name, backbone_name=f"{network}_grey_size", dim=model.backbone.dim, input_px=px,
         class_ids=tuple(classes), class_counts=tuple(counts), temperature=args.temperature, card=card,
     )  # fmt: skip
     size_mb = sum(p.stat().st_size for p in args.out.iterdir()) / 1e6
