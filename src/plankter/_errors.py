@@ -45,36 +45,54 @@ class PlankterError(Exception):
 
 
 class ReadError(PlankterError):
+    """A file that cannot be read as what it should be: missing, damaged, cut off, or with contents that contradict each other."""
+
     code = "unreadable"
 
 
 class UnsupportedFormat(ReadError):
+    """A file of a kind or version that no reader takes."""
+
     code = "unsupported_format"
 
 
 class StoreError(PlankterError):
+    """The archive or the catalogue cannot do what was asked."""
+
     code = "store"
 
 
 class Conflict(StoreError):
+    """What was asked contradicts what is stored; nothing was changed."""
+
     code = "conflict"
 
 
 class NewerWorkspace(StoreError):
+    """The workspace was written by a later version of plankter; nothing was changed."""
+
     code = "newer_workspace"
 
 
 class NotFound(StoreError):
+    """No run, sample, particle or model of this id."""
+
     code = "not_found"
 
 
 class ImageError(PlankterError):
+    """Pixels that cannot be decoded, or that are over the limits."""
+
     code = "image"
 
 
 class ModelError(PlankterError):
+    """A model that is missing, damaged, tampered with, or does not fit what it was asked to do."""
+
     code = "model"
 
 
 class SettingsError(PlankterError):
+    """A setting, option or environment variable with a value that cannot be used."""
+
     code = "settings"

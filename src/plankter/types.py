@@ -29,6 +29,8 @@ def _check_utc(name: str, value: datetime | None) -> None:
 
 
 class Severity(StrEnum):
+    """How much a flag says against the data: nothing, something to look at, or do not publish."""
+
     NOTE = "note"
     WARNING = "warning"
     ERROR = "error"
@@ -214,6 +216,8 @@ class Predictions:
 
 
 class Verdict(StrEnum):
+    """What an annotation says of the label that stood before."""
+
     CONFIRMED = "confirmed"
     CORRECTED = "corrected"
     UNSURE = "unsure"
@@ -221,6 +225,8 @@ class Verdict(StrEnum):
 
 
 class Source(StrEnum):
+    """Where an annotation comes from."""
+
     PERSON = "person"
     IMPORT = "import"
     RULE = "rule"

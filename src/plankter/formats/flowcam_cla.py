@@ -22,6 +22,8 @@ class ClaClass:
 
 @dataclass(frozen=True)
 class Classification:
+    """A classification as VisualSpreadsheet saved it: its name, and its classes in the file's order."""
+
     name: str
     classes: tuple[ClaClass, ...]
 

@@ -31,4 +31,6 @@ class Results:
 class Exporter(Protocol):
     """An entry point of ``plankter.exporters``."""
 
-    def export(self, results: Results, to: Path) -> Exported: ...
+    def export(self, results: Results, to: Path) -> Exported:
+        """Writes the results into the folder ``to`` and says which files they are."""
+        ...

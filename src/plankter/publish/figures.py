@@ -128,6 +128,7 @@ def score_histogram_svg(scores: npt.ArrayLike, *, description: str) -> str:
 
 
 def printable(name: str) -> str:
+    """A name fit for a picture: without control characters, shortened where it is too long."""
     text = _UNPRINTABLE.sub(" ", name).strip() or "?"
     return text if len(text) <= _MAX_NAME else f"{text[: _MAX_NAME - 1]}…"
 
@@ -149,6 +150,7 @@ def _plain_ticks(axis: Any, limits: tuple[float, float]) -> None:
 
 
 def draw_svg(kind: str, plot: Callable[[Axes], None], size_inch: tuple[float, float], description: str) -> str:
+    """The picture that ``plot`` draws, as SVG with ``description`` for screen readers; the same bytes for the same data."""
     # imported late and from its own modules: pyplot would keep state and look for a display
     import matplotlib as mpl
     from matplotlib.figure import Figure

@@ -59,18 +59,22 @@ class Capture:
 
     @property
     def sampling_s(self) -> float:
+        """Time of sampling, in s."""
         return self.frames / self.optics.frames_per_s
 
     @property
     def processed_ml(self) -> float:
+        """Fluid that went through the flow cell, in mL, as the instrument rounds it."""
         return round(self.optics.flow_ml_per_min * self.sampling_s / 60, 4)
 
     @property
     def efficiency_percent(self) -> float:
+        """Volume imaged of the fluid processed, in %."""
         return 100 * self.volume_imaged_ml / self.processed_ml
 
     @property
     def ended_at(self) -> datetime:
+        """When the instrument stopped, UTC."""
         return self.started_at + timedelta(seconds=BEFORE_FIRST_FRAME_S + self.sampling_s + AFTER_LAST_FRAME_S)
 
     def local_time_of(self, elapsed_s: float) -> datetime:

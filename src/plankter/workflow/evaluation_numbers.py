@@ -44,6 +44,7 @@ class Scored:
 
     @property
     def model(self) -> Model:
+        """The model that scored."""
         return self.engine.model
 
 
@@ -64,6 +65,7 @@ def in_brief(scored: Scored) -> dict[str, Any]:
 
 
 def training_images(model: Model) -> tuple[int, ...]:
+    """Training images of each class of the model, 0 where its model.json does not say."""
     counts = read_model_json(model.folder).get("training_class_counts")
     given: Mapping[str, Any] = counts if isinstance(counts, dict) else {}
     return tuple(int(given[c]) if isinstance(given.get(c), int) else 0 for c in model.class_ids)
@@ -91,6 +93,7 @@ def all_numbers(
     scored: Scored, workspace: Workspace | None, mix: npt.NDArray[np.float64] | None, mix_name: str,
     groups: Mapping[str, Sequence[str | None]], compared: dict[str, Any] | None, half: str, class_mix: str | None,
 ) -> dict[str, Any]:  # fmt: skip
+    """Everything that ``numbers.json`` and the report of an evaluation say, ready for JSON."""
     model, facts = scored.model, read_model_json(scored.model.folder)
     given = Evaluated(scored.true, scored.scores, model.class_ids, training_images(model), mix, groups)
     found = summarise(given)

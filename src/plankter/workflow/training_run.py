@@ -37,6 +37,7 @@ class TrainingRun:
 
     @property
     def model_folder(self) -> Path:
+        """Where the finished model is put."""
         return self.folder / "model"
 
     def log(self, text: str) -> None:

@@ -37,14 +37,17 @@ class Workspace:
 
     @property
     def models_folder(self) -> Path:
+        """Models of this workspace, one folder each."""
         return self.folder / "models"
 
     @property
     def reports_folder(self) -> Path:
+        """Reports of this workspace."""
         return self.folder / "reports"
 
     @property
     def threads(self) -> int:
+        """Threads that a computation may take: the setting, or all processors."""
         return int(self.settings["compute.threads"]) or os.cpu_count() or 1
 
 
