@@ -23,12 +23,20 @@ from typing import Any
 import cv2
 import numpy as np
 
+from plankter.classify.calibrate import unsmoothed
 from plankter.classify.context_verdict import deal_groups, grouped_error
+from plankter.classify.estimated_mix import under_own_mix
 from plankter.vignettes.augment import Augmentation
 from plankter.vignettes.codec import read_image
 from plankter.vignettes.letterbox import letterbox
 
 PX, FOLDS, SEED = 64, 3, 7
+SMOOTHING = 0.05
+PAIRS = [
+    (f"{mine}{mix}", f"peer{theirs}")
+    for mine in ("ours", "robust")
+    for mix, theirs in (("", ""), ("+mix", ""), ("+mix", "+mix"))
+]
 # chosen after the years split had been looked at once with the plain recipe: later cameras are softer and darker
 ROBUST = Augmentation(scale=0.3, contrast=0.35, brightness=30.0, noise_sd=8.0, blur_p=0.4)
 TASKS = [f"date-{f}-{r}" for f in range(FOLDS) for r in ("ours", "peer")]
@@ -140,18 +148,36 @@ def train(args: argparse.Namespace) -> None:
 
 
 def judged(kept: dict[str, np.ndarray], out: Path, kind: str, fold: int, recipe: str) -> dict[str, np.ndarray] | None:
-    """Which held-out images one training named rightly, and whether their class was in its training images."""
+    """Which held-out images one training named rightly, and whether their class was in its training images.
+
+    A recipe that ends in ``+mix`` takes the scores of each date under that date's own class mix.
+    """
+    recipe, _, mix = recipe.partition("+")
     path = out / f"{kind}-{fold}-{recipe}" / "result.npz"
     if not path.exists():
         return None
     with np.load(path) as result:
         held = np.flatnonzero(kept[f"{kind}_fold"] == fold)
-        right = result["scores"][held].argmax(1) == kept["labels"][held]
         rows = result["trained_on"]
+        scores = result["scores"][held]
+        if mix:
+            scores = under_own_mixes(scores, kept["labels"][rows], kept["dates"][held])
+        right = scores.argmax(1) == kept["labels"][held]
         known = np.isin(kept["labels"][held], kept["labels"][rows])
         return {"right": right, "known": known, "date": kept["dates"][held], "losses": result["losses"],
                 "cpu": result["cpu_seconds"], "epochs": result["epochs"],
                 "fitted": np.mean(result["scores"][rows].argmax(1) == kept["labels"][rows])}  # fmt: skip
+
+
+def under_own_mixes(scores: np.ndarray, trained_on: np.ndarray, dates: np.ndarray) -> np.ndarray:
+    """The scores of each date under the mix that its own images tell; label smoothing is undone first."""
+    logits = unsmoothed(np.log(scores.astype(float) + 1e-6), SMOOTHING)
+    plain = np.exp(logits - logits.max(1, keepdims=True))
+    plain /= plain.sum(1, keepdims=True)
+    counts = np.bincount(trained_on, minlength=scores.shape[1])
+    for date in np.unique(dates):
+        plain[dates == date] = under_own_mix(plain[dates == date], counts)
+    return plain
 
 
 def pooled(parts: list[dict[str, np.ndarray]]) -> dict[str, float]:
@@ -178,17 +204,17 @@ def report(args: argparse.Namespace) -> None:
         kept = {name: file[name] for name in file.files if name not in ("ours", "peer")}
     found: dict[str, object] = {"images": len(kept["labels"]), "dates": len(np.unique(kept["dates"])), "px": PX}
     for kind, folds in (("random", FOLDS), ("date", FOLDS), ("years", 1)):
-        for mine in ("ours", "robust"):
-            pairs = [[judged(kept, args.out, kind, fold, recipe) for recipe in (mine, "peer")] for fold in range(folds)]
+        for mine, other in PAIRS:
+            pairs = [[judged(kept, args.out, kind, fold, recipe) for recipe in (mine, other)] for fold in range(folds)]
             pairs = [pair for pair in pairs if None not in pair]
             if not pairs:
                 continue
-            both = {recipe: [pair[at] for pair in pairs] for at, recipe in enumerate((mine, "peer"))}
+            both = {recipe: [pair[at] for pair in pairs] for at, recipe in enumerate((mine, other))}
             found |= {f"{kind}_{recipe}": pooled(parts) for recipe, parts in both.items()}
             ours, peer = (np.concatenate([p["right"] for p in parts]).astype(float) for parts in both.values())
             dates = np.concatenate([p["date"] for p in both[mine]])
             known = np.concatenate([p["known"] for p in both[mine]])
-            found[f"{kind}_{mine}_less_peer"] = {
+            found[f"{kind}_{mine}_less_{other}"] = {
                 "folds": len(pairs),
                 "points": round(100 * float((ours - peer).mean()), 2),
                 "points_known_classes": round(100 * float((ours - peer)[known].mean()), 2),

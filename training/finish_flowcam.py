@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from images import validation_names
 
-from plankter.classify.calibrate import fit_calibration, fit_thresholds
+from plankter.classify.calibrate import adjust_mix, fit_calibration, fit_thresholds
 from plankter.classify.decide import Thresholds
 from plankter.classify.evaluate import evaluate_predictions
 from plankter.classify.head import load_head, softmax
@@ -98,13 +98,14 @@ def main() -> None:
     by_class = fit_thresholds(scores[fit], val_labels[fit], model.class_ids, target_precision=TARGET)
     away = reference.distance(val_embeddings[fit])
     thresholds = Thresholds(by_class, distance=round(float(np.quantile(away, QUANTILE)), 3))
-    figures = judged(scores[judge], val_labels[judge], model.class_ids, args.mix)
+    figures = judged(scores[judge], val_labels[judge], model.class_ids, args.mix, mix)
+    other_mixes = figures.pop("other_mixes")
     per_class = figures.pop("per_class")
     confused = figures.pop("most_confused")
     figures["unreadable"] = len(failures) + len(val_failures)
     figures["calibration"] = f"temperature {calibration.temperature:.3f}, fitted on {on}"
     card = {
-        **model.card, "metrics": {"on": ON, **figures}, "most_confused": confused, "known_failures": FAILURES,
+        **model.card, "metrics": {"on": ON, **figures}, "other_class_mixes": other_mixes, "most_confused": confused, "known_failures": FAILURES,
         "image_statistics": measure_folder(args.images[0])[0].to_dict(),
     }  # fmt: skip
     taxa = {taxon.class_id: taxon.aphia_id for taxon in shipped_class_list()}
@@ -118,7 +119,8 @@ def main() -> None:
     about["calibration"] = figures["calibration"]
     about["thresholds"] = f"precision {TARGET} on {on}; unknown beyond a distance of {thresholds.distance}"
     (args.model / CARD_FILE).write_text(
-        model_card(model.name, about, figures, rows, warnings=[*FAILURES, *told(figures, confused)]), encoding="utf-8"
+        model_card(model.name, about, figures, rows, warnings=[*FAILURES, *told(figures, other_mixes, confused)]),
+        encoding="utf-8",
     )
     reference.save(args.model)
     write_model_json(
@@ -126,42 +128,63 @@ def main() -> None:
         class_ids=model.class_ids, class_counts=tuple(int(counts[c]) for c in model.class_ids), temperature=1.0,
         card=card, calibration=calibration, thresholds=thresholds, threshold_target=f"precision {TARGET} on {on}",
     )  # fmt: skip
-    print(json.dumps(figures, indent=1))
+    print(json.dumps(figures | {"other_mixes": other_mixes}, indent=1))
 
 
-def judged(scores: np.ndarray, labels: np.ndarray, class_ids: tuple[str, ...], mix: Path) -> dict:
-    """Figures of the judging half: as it lies, and re-weighted, each headline with its standard error."""
+def read_shares(mix: Path, column: str, class_ids: tuple[str, ...]) -> np.ndarray:
+    """Images of each class in a column of the table of counts."""
     with mix.open(newline="", encoding="utf-8-sig") as file:
-        table = {row["class"]: float(row["test"]) for row in csv.DictReader(file)}
-    test = np.array([table.get(c, 0.0) for c in class_ids])
+        table = {row["class"]: float(row[column]) for row in csv.DictReader(file)}
+    return np.array([table.get(c, 0.0) for c in class_ids])
+
+
+def judged(
+    scores: np.ndarray, labels: np.ndarray, class_ids: tuple[str, ...], mix: Path, trained_on: np.ndarray
+) -> dict:
+    """Figures of the judging half under the training mix, and the headline under other expected mixes."""
+    test = read_shares(mix, "test", class_ids)
     found = evaluate_predictions(labels, scores, class_ids)
-    right = (scores.argmax(1) == labels).astype(float)
-    n = np.bincount(labels, minlength=len(class_ids))
-    weight = (test / np.maximum(n, 1))[labels]
-    weight /= weight.sum()
-    top1 = float((weight * right).sum())
-    rare = np.flatnonzero((test >= 10) & (test <= 50))
-    rows = np.isin(labels, rare)
+    expected = {"equal": np.ones(len(class_ids)), "published": read_shares(mix, "train", class_ids)}
     return {
         "images": len(labels),
-        "top1": round(found.top1, 4),
         "top1_se": round(float(np.sqrt(found.top1 * (1 - found.top1) / len(labels))), 4),
         "top3": round(found.top3, 4),
-        "macro_f1": round(found.macro_f1, 4),
         "ece": round(found.ece, 4),
-        "reweighted_top1": round(top1, 4),
-        "reweighted_top1_se": round(float(np.sqrt((weight**2 * (right - top1) ** 2).sum())), 4),
-        "reweighted_macro_f1": round(
-            figures_of(weighted_confusion(labels, scores.argmax(1), len(class_ids), weight))["macro_f1"], 4
-        ),
-        "rare_classes_top1": round(float(np.average(right[rows], weights=weight[rows])), 4),
-        "rare_classes_images": int(rows.sum()),
+        **headline(scores, labels, test),
+        "other_mixes": {
+            name: headline(adjust_mix(scores, trained_on, shares), labels, test) for name, shares in expected.items()
+        },
         "per_class": found.per_class,
         "most_confused": most_confused(found.confusion, class_ids),
     }
 
 
-def told(figures: dict, confused: list[dict]) -> list[str]:
+def headline(scores: np.ndarray, labels: np.ndarray, test: np.ndarray) -> dict[str, float | int]:
+    """As it lies, and re-weighted so that each class has its share of the published test split."""
+    classes = len(test)
+    predicted = scores.argmax(1)
+    right = (predicted == labels).astype(float)
+    weight = (test / np.maximum(np.bincount(labels, minlength=classes), 1))[labels]
+    weight /= weight.sum()
+    top1 = float((weight * right).sum())
+    rows = np.isin(labels, np.flatnonzero((test >= 10) & (test <= 50)))
+    even = np.full(len(labels), 1 / len(labels))
+
+    def macro_f1(weights: np.ndarray) -> float:
+        return round(figures_of(weighted_confusion(labels, predicted, classes, weights))["macro_f1"], 4)
+
+    return {
+        "top1": round(float(right.mean()), 4),
+        "macro_f1": macro_f1(even),
+        "reweighted_top1": round(top1, 4),
+        "reweighted_top1_se": round(float(np.sqrt((weight**2 * (right - top1) ** 2).sum())), 4),
+        "reweighted_macro_f1": macro_f1(weight),
+        "rare_classes_top1": round(float(np.average(right[rows], weights=weight[rows])), 4),
+        "rare_classes_images": int(rows.sum()),
+    }
+
+
+def told(figures: dict, other_mixes: dict[str, dict], confused: list[dict]) -> list[str]:
     """Figures that the table of the card has no row for, in words."""
     pairs = "; ".join(f"{c['pair']} ({c['images']})" for c in confused)
     return [
@@ -169,6 +192,11 @@ def told(figures: dict, confused: list[dict]) -> list[str]:
         f"re-weighted to the published test mix: top-1 {100 * figures['reweighted_top1']:.1f} % (standard error "
         f"{100 * figures['reweighted_top1_se']:.1f}), macro F1 {100 * figures['reweighted_macro_f1']:.1f} %, classes with 10 to "
         f"50 test images {100 * figures['rare_classes_top1']:.1f} % of {figures['rare_classes_images']} images",
+        *(
+            f"told to expect {name} shares: top-1 {100 * f['top1']:.1f} %, macro F1 {100 * f['macro_f1']:.1f} %; re-weighted "
+            f"{100 * f['reweighted_top1']:.1f} and {100 * f['reweighted_macro_f1']:.1f} %, rare classes {100 * f['rare_classes_top1']:.1f} %"
+            for name, f in other_mixes.items()
+        ),
         f"taken for each other most often (images): {pairs}",
     ]
 

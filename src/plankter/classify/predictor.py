@@ -20,7 +20,7 @@ from plankter.taxa.classes import match_name
 from plankter.types import Model, Taxon
 
 FloatArray = npt.NDArray[np.float32]
-TRAINING, BALANCED = "training", "balanced"
+TRAINING, BALANCED, ESTIMATED = "training", "balanced", "estimated"
 
 
 class Scorer(Protocol):
@@ -63,8 +63,8 @@ class Predictor:
         taxonomy: the model's classes and the groups above them.
         thresholds: from where on something is said.
         reference: what the model learnt from, None where it keeps none.
-        training_mix, expected_mix: (classes,) shares; where both are given the scores are corrected from one to the
-            other.
+        training_mix, expected_mix: (classes,) shares or counts; where both are given the scores are corrected from one
+            to the other.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class Predictor:
         expected_mix: npt.ArrayLike | None = None,
     ) -> None:
         self.scorer, self.taxonomy, self.thresholds, self.reference = scorer, taxonomy, thresholds, reference
+        self.training_mix = training_mix
         self._mix = None
         if training_mix is not None and expected_mix is not None:
             self._mix = shares(training_mix, scorer.classes), shares(expected_mix, scorer.classes)
@@ -109,7 +110,10 @@ class Predictor:
         extra: npt.NDArray[np.floating] | None = None,
     ) -> Predicted:
         """The k best classes and the decision of each embedding."""
-        scores = self.scores(embeddings, extra)
+        return self.decided(self.scores(embeddings, extra), embeddings, k)
+
+    def decided(self, scores: FloatArray, embeddings: npt.NDArray[np.floating], k: int = 5) -> Predicted:
+        """The same where the scores, float32 (n, classes), are known already."""
         best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         away = None
         if self.thresholds.distance is not None and self.reference is not None:
@@ -129,7 +133,8 @@ def expected_mix(
     """The class mix that a setting asks for, None for that of the training.
 
     Args:
-        setting: "training", "balanced" (equal shares), "validated" (the workspace's validated labels, one image of each
+        setting: "training", "estimated" (each run's own, which only the images can tell: `estimate_mix`), "balanced" (equal
+            shares), "validated" (the workspace's validated labels, one image of each
             class added so that none is impossible), or the path of a CSV file with the columns class and share (or
             count).
         class_ids: of the model.
@@ -138,7 +143,7 @@ def expected_mix(
     Raises:
         SettingsError: no such file, or a table that does not say what was expected.
     """
-    if setting == TRAINING:
+    if setting in (TRAINING, ESTIMATED):
         return None
     if setting == BALANCED:
         return np.ones(len(class_ids))
@@ -167,7 +172,7 @@ def _mix_table(path: Path, class_ids: Sequence[str]) -> npt.NDArray[np.float64]:
                 if class_id is not None:
                     found[list(class_ids).index(class_id)] += float(row[share])
     except (OSError, UnicodeDecodeError) as error:
-        hint = "expected training, balanced, validated, or the path of a CSV file"
+        hint = "expected training, balanced, estimated, validated, or the path of a CSV file"
         raise SettingsError(f"the class mix cannot be read: {error}", path=path, hint=hint) from error
     except (TypeError, ValueError, csv.Error) as error:
         raise SettingsError(f"the class mix needs numbers of 0 or more: {error}", path=path) from error
@@ -196,6 +201,9 @@ def load_predictor(
     """
     facts = read_model_json(model.folder)
     counts = facts.get("training_class_counts") or {}
+    training = [float(counts.get(c, 0)) for c in model.class_ids]
+    if mix is not None and not any(training):
+        raise ModelError("the model does not say how many images of each class it learnt from", path=model.folder)
     reference = load_reference(model.folder)
     used = scorer or load_scorer(model.folder, facts)
     fits = reference is None or (reference.mean.shape == (used.dim,) and len(reference.mix) == used.classes)
@@ -206,7 +214,7 @@ def load_predictor(
         taxonomy_of(model.class_ids, {taxon.class_id: taxon.parent for taxon in taxa}),
         thresholds_of(facts, model.folder / MODEL_JSON),
         reference=reference,
-        training_mix=[float(counts.get(c, 0)) for c in model.class_ids] if mix is not None else None,
+        training_mix=training if any(training) else None,
         expected_mix=mix,
     )
 

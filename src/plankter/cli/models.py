@@ -16,7 +16,8 @@ ModelName = Annotated[str, typer.Option("--model", help="Name, id or folder of a
 ClassMix = Annotated[
     str | None,
     typer.Option(
-        "--class-mix", help="Class mix expected: training, balanced, validated, or a CSV file (class, share)."
+        "--class-mix",
+        help="Class mix expected: training, balanced, estimated (from the images themselves), validated, or a CSV file (class, share).",
     ),
 ]
 

