@@ -104,9 +104,7 @@ async def answer(
     batcher = service.loaded_batcher(model)
     if batcher is None:
         batcher = await asyncio.to_thread(service.batcher, model)
-    patient = len(named) > 8
-    futures = [asyncio.wrap_future(batcher.submit(data, patient=patient)) for _, data in named]
-    found = await asyncio.gather(*futures)
+    found = await batcher.predict([data for _, data in named], patient=len(named) > 8)
     taxa = service.taxa()
     images = [
         as_object(name, prediction, batcher, taxa, top, scores)
