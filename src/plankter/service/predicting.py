@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 # The network computes as many whatever comes, so a batch that is not full costs as much as a full one. Half of what sets of files
 # are computed in: as fast an image, sooner full, and the same numbers.
 BATCH = 16
+SOME = 4  # images in a batch that tell of many clients, so that a moment's patience fills the next one
+SHORTLY_S = 0.004
 AT_ONCE = 2  # batches at least that can be in work; more where there are more cores
 LOADED_AT_MOST = 3
 WAITING_AT_MOST = 20_000
@@ -83,14 +85,14 @@ class Batcher:
     """One model and the threads that run it. Single images come before those of large sets.
 
     A thread takes a batch that is full, or what there is where no other batch is in work: while one is, more images come,
-    and the network takes as long for a few as for many.
+    and the network takes as long for a few as for many. An image that comes alone never waits.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine, self.counts = engine, Counts()
         self._queues: tuple[deque[tuple[_Wish, int]], ...] = (deque(), deque())
         self._wake = threading.Condition()
-        self._in_work = 0
+        self._in_work = self._last = 0
         self.closed = False
         name = f"predict {engine.model.name}"
         threads = max(AT_ONCE, engine.threads)
@@ -157,8 +159,16 @@ class Batcher:
 
     def _take(self) -> list[tuple[_Wish, int]]:
         with self._wake:
-            while not self._may_take():
-                self._wake.wait()
+            while True:
+                while not self._may_take():
+                    self._wake.wait()
+                if self.waiting >= BATCH or self.closed or self._last < SOME:
+                    break
+                self._in_work += 1  # so that no other thread takes what is not full
+                self._wake.wait_for(lambda: self.waiting >= BATCH or self.closed, SHORTLY_S)
+                self._in_work -= 1
+                if self.waiting:
+                    break
             taken: list[tuple[_Wish, int]] = []
             for queue in self._queues:
                 while queue and len(taken) < BATCH:
@@ -166,6 +176,7 @@ class Batcher:
                     if not wish.future.done() and wish.error is None:  # else nobody waits any more
                         taken.append((wish, place))
             self._in_work += 1
+            self._last = len(taken)
             if self._may_take():
                 self._wake.notify()
             return taken
