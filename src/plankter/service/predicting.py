@@ -33,6 +33,8 @@ KNOWN_S = 10.0  # that a name is taken to mean the same model
 class Busy(PlankterError):
     """More images wait than can be predicted soon."""
 
+    code = "busy"
+
 
 @dataclass(frozen=True)
 class Prediction:
