@@ -10,9 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
-from conftest import png
 from fastapi.testclient import TestClient
 
 from plankter.service import predicting
@@ -22,6 +22,13 @@ from plankter.service.quick import plain_query
 from plankter.service.state import Limits
 
 HERE = "http://127.0.0.1:8000"
+
+
+def png(seed: int) -> bytes:
+    """A grey picture of a dark disk."""
+    image = np.full((48, 48), 200, np.uint8)
+    cv2.circle(image, (24, 24), 8 + seed, 40, -1)
+    return bytes(cv2.imencode(".png", image)[1])
 
 
 class SlowEngine:
