@@ -12,7 +12,6 @@ import pytest
 from fastapi.testclient import TestClient
 
 from plankter.service.app import create_app
-from plankter.workflow.demo import run_demo
 
 HERE = "http://127.0.0.1:8000"
 
@@ -34,14 +33,6 @@ def zipped(members: dict[str, bytes]) -> bytes:
         for name, data in members.items():
             file.writestr(name, data)
     return out.getvalue()
-
-
-@pytest.fixture(scope="session")
-def demo_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A simulated run of 60 particles, classified."""
-    folder = tmp_path_factory.mktemp("served") / "w"
-    run_demo(folder, particles=60, seed=3)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     404: {"model": ProblemShape}, 413: {"model": ProblemShape}, 422: {"model": ProblemShape},
 }  # fmt: skip
 MAX_RATIO = 200
+FEW = 8  # images that come before those of larger sets
 _ANY_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
@@ -92,6 +93,26 @@ def uncertainty(found: Prediction) -> float | None:
     return round(float(-(share * np.log(share)).sum() / np.log(len(found.scores))), 6)
 
 
+def many_as_object(
+    batcher: Batcher,
+    named: Sequence[tuple[str, Prediction]],
+    taxa: dict[str, Taxon],
+    top: int,
+    scores: bool,
+    failed: dict[str, str],
+) -> dict[str, Any]:
+    """Predictions by file name as `PredictAnswer`; ``failed`` names the images that could not even be read."""
+    images = [as_object(name, found, batcher, taxa, top, scores) for name, found in named]
+    images += [
+        {"file": name, "top": [], "scores": None, "decision": None, "reason": None, "uncertainty": None, "failure": why}
+        for name, why in failed.items()
+    ]  # fmt: skip
+    model = batcher.engine.model
+    return {
+        "model": model.name, "model_id": model.model_id, "precision": batcher.engine.backbone.precision, "images": images,
+    }  # fmt: skip
+
+
 async def answer(
     service: Service,
     named: Sequence[tuple[str, bytes]],
@@ -104,22 +125,12 @@ async def answer(
     batcher = service.loaded_batcher(model)
     if batcher is None:
         batcher = await asyncio.to_thread(service.batcher, model)
-    patient = len(named) > 8
-    futures = [asyncio.wrap_future(batcher.submit(data, patient=patient)) for _, data in named]
-    found = await asyncio.gather(*futures)
-    taxa = service.taxa()
-    images = [
-        as_object(name, prediction, batcher, taxa, top, scores)
-        for (name, _), prediction in zip(named, found, strict=True)
-    ]
-    images += [
-        {"file": name, "top": [], "scores": None, "decision": None, "reason": None, "uncertainty": None, "failure": why}
-        for name, why in failed.items()
-    ]  # fmt: skip
-    chosen = batcher.engine.model
-    return {
-        "model": chosen.name, "model_id": chosen.model_id, "precision": batcher.engine.backbone.precision, "images": images,
-    }  # fmt: skip
+    found = await batcher.predict([data for _, data in named], patient=len(named) > FEW)
+    answered = [(name, prediction) for (name, _), prediction in zip(named, found, strict=True)]
+    given = batcher, answered, service.taxa(), top, scores, failed
+    if len(named) <= FEW:
+        return many_as_object(*given)
+    return await asyncio.to_thread(many_as_object, *given)  # else everybody else would wait for it
 
 
 @router.post("/predict", responses={200: {"model": ImagePrediction}, **PROBLEMS}, openapi_extra=_ANY_BODY)
@@ -142,13 +153,18 @@ async def predict_many(
 ) -> JSONResponse:
     """Many images, each in base64. One that cannot be used is answered with its `failure`, beside the others."""
     service: Service = request.app.state.service
+    named, failed = await asyncio.to_thread(_decoded, body)
+    return await asyncio.to_thread(JSONResponse, await answer(service, named, model, top, scores, failed))
+
+
+def _decoded(body: PredictMany) -> tuple[list[tuple[str, bytes]], dict[str, str]]:
     named, failed = [], {}
     for image in body.images:
         try:
             named.append((image.file, base64.b64decode(image.data, validate=True)))
         except (binascii.Error, ValueError):
             failed[image.file] = "expected base64"
-    return JSONResponse(await answer(service, named, model, top, scores, failed))
+    return named, failed
 
 
 @router.post("/predict/zip", responses={200: {"model": PredictAnswer}, **PROBLEMS}, openapi_extra=_ANY_BODY)
@@ -159,9 +175,8 @@ async def predict_zip(
     service: Service = request.app.state.service
     body = await read_body(request, service.limits.body_bytes)
     limits = service.limits
-    loop = asyncio.get_running_loop()
-    named, failed = await loop.run_in_executor(None, images_of_zip, body, limits.images_at_once, limits.body_bytes)
-    return JSONResponse(await answer(service, named, model, top, scores, failed))
+    named, failed = await asyncio.to_thread(images_of_zip, body, limits.images_at_once, limits.body_bytes)
+    return await asyncio.to_thread(JSONResponse, await answer(service, named, model, top, scores, failed))
 
 
 def images_of_zip(body: bytes, max_images: int, max_bytes: int) -> tuple[list[tuple[str, bytes]], dict[str, str]]:

@@ -30,6 +30,7 @@ from plankter.service import (
 from plankter.service.access import Access, Guard
 from plankter.service.metrics import Metrics, Telemetry
 from plankter.service.problems import add_handlers
+from plankter.service.quick import Quick
 from plankter.service.state import Limits, Service, running
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ def create_app(
     app.include_router(deepaas.router)
     _add_operation(app)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.add_middleware(Quick, base=folder)
     app.add_middleware(Guard, access=access)
     app.add_middleware(Telemetry, metrics=metrics)  # outermost, so that refused requests are counted too
     return app

@@ -22,11 +22,12 @@ from plankter._errors import (
     SettingsError,
     StoreError,
 )
+from plankter.service.predicting import Busy
 
 log = logging.getLogger(__name__)
 _STATUS: tuple[tuple[type[PlankterError], int], ...] = (
     (NotFound, 404), (Conflict, 409), (ImageError, 422), (ModelError, 422), (SettingsError, 422), (ReadError, 422),
-    (StoreError, 503), (PlankterError, 422),
+    (StoreError, 503), (Busy, 503), (PlankterError, 422),
 )  # fmt: skip
 
 
