@@ -38,7 +38,7 @@ $(VENV)-deepaas/.installed: pyproject.toml
 	@touch $@
 
 test-deepaas: $(VENV)-deepaas/.installed
-	PLANKTER_REQUIRE_DEEPAAS=1 $(VENV)-deepaas/bin/python -m pytest -q tests/service/test_deepaas_server.py \
+	PLANKTER_REQUIRE_DEEPAAS=1 PLANKTER_TEST_IMAGE=1 $(VENV)-deepaas/bin/python -m pytest -q tests/service/test_deepaas_server.py \
 	  tests/service/test_deepaas_module.py tests/service/test_oscar.py tests/test_platform_files.py
 
 lint: $(VENV)/.dev
