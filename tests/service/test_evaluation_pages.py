@@ -104,3 +104,39 @@ def test_an_evaluation_without_its_images_says_so(client: TestClient, demo_works
     answer = client.get(f"/evaluations/{job}")
     assert answer.status_code == 404 and "evaluate again" in answer.text
     assert f"/evaluations/{job}" not in client.get(f"/jobs/{job}").text
+
+
+def test_two_evaluations_beside_each_other(client: TestClient, first: str, second: str) -> None:
+    page = client.get(f"/compare?first={second}.against").text
+    assert f'<option value="{second}.against" selected>' in page and f'value="{first}"' in page
+    answer = client.post("/compare", data={"first": first, "second": f"{second}.against"})
+    address = answer.headers["HX-Redirect"]
+    job = done(client, address.rsplit("/", 1)[1])
+    assert job["result"]["images"] == 18 and job["result"]["p"] == 1 and job["result"]["left_out"] == 0
+    page = client.get(address).text
+    assert "no difference between flowcam (first) and flowcam (second) can be told from chance" in page
+    assert "level in 3" in page and "<svg" in page
+    assert address in client.get("/compare").text
+
+
+def test_an_evaluation_of_two_models_is_a_comparison(client: TestClient, first: str, second: str) -> None:
+    page = client.get(f"/comparisons/{second}").text
+    assert "18 images that both models saw" in page
+    assert f'href="/evaluations/{second}.against"' in page
+    assert f"/comparisons/{second}" in client.get(f"/evaluations/{second}.against").text
+    assert client.get(f"/comparisons/{first}").status_code == 404
+
+
+@pytest.mark.parametrize("chosen", [
+    {"first": "x", "second": "y"}, {"first": "", "second": ""}, {}, {"first": "../../x", "second": "..%2F.against"},
+])  # fmt: skip
+def test_comparisons_that_cannot_be(client: TestClient, chosen: dict[str, str]) -> None:
+    assert client.post("/compare", data=chosen or {"other": "x"}).status_code in (404, 422)
+    body = {"kind": "compare", "arguments": chosen}
+    assert client.post("/api/v1/jobs", json=body).status_code in (404, 422)
+
+
+def test_an_evaluation_beside_itself_is_refused(client: TestClient, first: str) -> None:
+    body = {"kind": "compare", "arguments": {"first": first, "second": first}}
+    answer = client.post("/api/v1/jobs", json=body)
+    assert answer.status_code == 422 and "two different" in answer.json()["detail"]
