@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def test_labels_are_few_and_words_of_lines_do_not_touch(count: int) -> None:
     )
     assert chart is not None and 1 <= len(chart["labels"]) <= 14 and len(chart["ticks"]) <= 7
     heights = [line["text_y"] for line in chart["lines"]]
-    assert all(b - a >= 15 for a, b in zip(heights, heights[1:], strict=False))
+    assert all(b - a >= 15 for a, b in pairwise(heights))
 
 
 def test_without_a_compared_run_there_is_no_chart() -> None:
