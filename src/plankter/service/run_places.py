@@ -13,13 +13,13 @@ from plankter.service.words import address, number
 from plankter.store.base import RunRecord
 from plankter.types import Sample
 
-MAP_WIDTH, MAP_HEIGHT, MAP_LEFT, MAP_BOTTOM = 640.0, 400.0, 52.0, 26.0
+MAP_WIDTH, MAP_HEIGHT, MAP_LEFT, MAP_BOTTOM = 640.0, 400.0, 68.0, 26.0
 LEAST_SPAN_DEG = 0.5
 MOST_LINES, MOST_NAMES = 6, 12
 GRATICULE_DEG = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)
 KM_PER_DEG = 111.195  # of latitude, on a sphere of 6371 km
 SMALLEST_PX, LARGEST_PX = 5.0, 14.0
-TIME_WIDTH, TIME_HEIGHT, TIME_LEFT, TIME_BOTTOM, TIME_TOP = 640.0, 300.0, 64.0, 30.0, 22.0
+TIME_WIDTH, TIME_HEIGHT, TIME_LEFT, TIME_RIGHT, TIME_BOTTOM, TIME_TOP = 640.0, 380.0, 68.0, 28.0, 30.0, 22.0
 MOST_DAYS, MOST_MONTHS, MOST_TICKS = 62, 72, 8
 MOST_YEARS = 200
 
@@ -170,7 +170,7 @@ def timeline(runs: Sequence[Placed]) -> dict[str, Any] | None:
             sums[one.day[:size]][0] += 1
             sums[one.day[:size]][1] += one.record.particles
     top = max(particles for _, particles in sums.values()) or 1
-    step = (TIME_WIDTH - TIME_LEFT) / len(periods)
+    step = (TIME_WIDTH - TIME_LEFT - TIME_RIGHT) / len(periods)
     high = TIME_HEIGHT - TIME_BOTTOM - TIME_TOP
     bars = []
     for n, (period, (count, particles)) in enumerate(sums.items()):
@@ -183,7 +183,7 @@ def timeline(runs: Sequence[Placed]) -> dict[str, Any] | None:
             )  # fmt: skip
     every = -(-len(periods) // MOST_TICKS)
     return {
-        "width": TIME_WIDTH, "height": TIME_HEIGHT, "left": TIME_LEFT, "top": TIME_TOP, "bottom": TIME_TOP + high,
+        "width": TIME_WIDTH, "height": TIME_HEIGHT, "left": TIME_LEFT, "right": TIME_WIDTH - TIME_RIGHT, "top": TIME_TOP, "bottom": TIME_TOP + high,
         "bars": bars, "most": number(top), "by": {4: "year", 7: "month", 10: "day"}[size],
         "ticks": [{"x": round(TIME_LEFT + step * (n + 0.5), 1), "text": p} for n, p in enumerate(periods) if n % every == 0],
         "without": len(runs) - len(days),
