@@ -39,6 +39,7 @@ def create(request: Request, body: NewJob) -> JobAnswer:
     """Puts a job into the queue; it is on the disk when this answers. Its arguments by kind:
     `analyse` (upload, model, sample), `ingest` (upload), `classify` (runs, model), `inspect` (upload or imported),
     `train` (upload or imported, config, estimate_only), `evaluate` (upload, model, against),
+    `compare` (first, second: ids of evaluations, `.against` behind one for its other model), `drift` (model),
     `transform` (upload, like, like_upload, copies, balance, um_per_px, like_um_per_px, keep_jpeg, seed), `export` (format)."""
     service = _service(request)
     job = submit(service, body.kind, body.title, body.arguments)

@@ -22,6 +22,9 @@ from plankter.service import (
     deepaas,
     pages,
     pages_analyse,
+    pages_compare,
+    pages_drift,
+    pages_evaluations,
     pages_jobs,
     pages_models,
     pages_runs,
@@ -73,7 +76,17 @@ def create_app(
     add_handlers(app, folder)
     for module in (api_predict, api_uploads, api_jobs, api_data):
         app.include_router(module.router, prefix="/api/v1")
-    for page in (pages, pages_analyse, pages_runs, pages_models, pages_jobs, pages_train):
+    for page in (
+        pages,
+        pages_analyse,
+        pages_runs,
+        pages_models,
+        pages_evaluations,
+        pages_compare,
+        pages_drift,
+        pages_jobs,
+        pages_train,
+    ):
         app.include_router(page.router, include_in_schema=False)
     app.include_router(deepaas.router)
     _add_operation(app)

@@ -18,7 +18,7 @@ from plankter.service.jobs import CANCELLED, FAILED, QUEUED, RUNNING, Job, JobFo
 log = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.3
 # jobs that take long wait for each other, and never keep a short one from starting
-LANES = {"train": "long", "transform": "long", "evaluate": "long"}
+LANES = {"train": "long", "transform": "long", "evaluate": "long", "drift": "long"}
 ROOM = {"long": 1, "short": 2}
 KILL_AFTER_S = 15.0
 MAX_ATTEMPTS = 3

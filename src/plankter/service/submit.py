@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from plankter._errors import SettingsError
+from plankter.service.evaluations import find_evaluation
 from plankter.service.job_kinds import KINDS, train_config
 from plankter.service.jobs import Job
 from plankter.service.state import Service
@@ -14,7 +15,7 @@ NEEDS_UPLOAD = ("analyse", "ingest", "evaluate", "transform")
 ARGUMENTS = {
     "analyse": {"upload", "model", "sample"}, "ingest": {"upload"}, "classify": {"runs", "model"},
     "inspect": {"upload", "imported"}, "train": {"upload", "imported", "config", "estimate_only"},
-    "evaluate": {"upload", "model", "against"},
+    "evaluate": {"upload", "model", "against"}, "compare": {"first", "second"}, "drift": {"model"},
     "transform": {"upload", "like", "like_upload", "copies", "balance", "um_per_px", "like_um_per_px", "keep_jpeg", "seed"},
     "export": {"format"},
 }  # fmt: skip
@@ -42,6 +43,13 @@ def submit(service: Service, kind: str, title: str, arguments: dict[str, Any]) -
             given[name] = service.model_key(_text(given, name))
     if kind == "evaluate" and "model" not in given:
         raise SettingsError("name the model that is to be evaluated")
+    if kind == "drift":
+        given.setdefault("model", service.model_key(str(service.workspace.settings["classify.model"])))
+    if kind == "compare":
+        for name in ("first", "second"):
+            find_evaluation(service, _text(given, name) if name in given else "")
+        if given["first"] == given["second"]:
+            raise SettingsError("choose two different evaluations")
     _check_values(service, kind, given)
     return service.runner.submit(kind, title.strip() or KINDS[kind].words, given)
 

@@ -20,6 +20,7 @@ from plankter.publish.evaluation_report import render_evaluation_report
 from plankter.types import ImageArray, Model
 from plankter.vignettes.codec import read_image
 from plankter.workflow.engine import load_engine
+from plankter.workflow.evaluation_images import keep_images
 from plankter.workflow.evaluation_numbers import Scored, all_numbers, compare, in_brief, training_images
 from plankter.workflow.predict import image_files, predict_files
 from plankter.workflow.progress import Progress, silent
@@ -45,6 +46,7 @@ def evaluate(
     groups: Path | None = None,
     against: str | None = None,
     half: str = "all",
+    keep: Path | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """How often the model is right on a folder that holds one folder a class.
@@ -58,6 +60,7 @@ def evaluate(
             and share or count. The scores stay as they are.
         groups: CSV file with the column ``file`` and a column for each grouping.
         half: "all", or one half of a validation set as `judges` splits it: "fit" or "judge".
+        keep: folder into which the answers on each image are written, see `evaluation_images`.
 
     Returns:
         The object that ``plankter evaluate --json`` prints; an unreadable image counts as a failure, not as an error
@@ -78,9 +81,12 @@ def evaluate(
     scored = _score(images, chosen, workspace, precision, class_mix, half, progress)
     found = in_brief(scored)
     compared: dict[str, Any] | None = None
+    both = [scored]
     if other is not None:
-        second = _score(images, other, workspace, precision, class_mix, half, progress)
-        compared = compare(scored, second)
+        both.append(_score(images, other, workspace, precision, class_mix, half, progress))
+        compared = compare(*both)
+    if keep is not None:
+        keep_images(keep, both, images)
     if report is None and compared is None and weights is None and groups is None:
         return found
     grouped = {} if groups is None or table is None else _groups(groups, scored.names, *table)
