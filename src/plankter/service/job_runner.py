@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from plankter._errors import Conflict
+from plankter._errors import Conflict, DiskFull
 from plankter.service.jobs import CANCELLED, FAILED, QUEUED, RUNNING, Job, JobFolder, JobStore
 
 log = logging.getLogger(__name__)
@@ -106,6 +106,7 @@ class JobRunner:
                     raise Conflict(f"the job is {job.state}; only one that failed or was cancelled is done again")
                 folder.cancel_file.unlink(missing_ok=True)
                 (folder.folder / "progress.json").unlink(missing_ok=True)
+                folder.keep_room()
                 job = folder.write(replace(job, state=QUEUED, reason=None, ended_at=None, started_at=None, attempts=0))
             self._open.add(job_id)
             self._cancelled.pop(job_id, None)
@@ -144,6 +145,9 @@ class JobRunner:
         """The job where it has not ended; one that has is let go of."""
         try:
             job = self._settle(self.store.folder(job_id))
+        except (OSError, DiskFull) as error:  # the disk is full or gone: it is looked at again
+            log.error("job %s: %s", job_id, error)
+            return None
         except Exception as error:  # noqa: BLE001 - one broken folder must not stop the other jobs
             log.error("job %s is left alone: %s", job_id, error)
             self._open.discard(job_id)
