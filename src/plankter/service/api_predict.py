@@ -11,16 +11,14 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
+from plankter.service.answers import many_as_object
 from plankter.service.api_shapes import ImagePrediction, PredictAnswer, PredictMany, ProblemShape
-from plankter.service.predicting import Batcher, Prediction
 from plankter.service.problems import Problem
 from plankter.service.state import Service
 from plankter.service.uploads import safe_name
-from plankter.types import Taxon
 from plankter.vignettes.codec import DEFAULT_LIMITS
 from plankter.workflow.predict import IMAGE_SUFFIXES
 
@@ -60,57 +58,6 @@ async def read_body(request: Request, limit: int) -> bytes:
     if not size:
         raise Problem(422, "the request has no body; send the image itself")
     return b"".join(parts)
-
-
-def as_object(
-    file: str, found: Prediction, batcher: Batcher, taxa: dict[str, Taxon], top: int, scores: bool
-) -> dict[str, Any]:
-    """A prediction as `ImagePrediction`."""
-    class_ids = batcher.engine.model.class_ids
-    best = []
-    for place, score in zip(found.best[:top].tolist(), found.scores[:top].tolist(), strict=True):
-        taxon = taxa.get(class_ids[place])
-        best.append(
-            {"class_id": class_ids[place], "name": taxon.name if taxon else class_ids[place],
-             "aphia_id": taxon.aphia_id if taxon else None, "score": round(score, 6)}
-        )  # fmt: skip
-    every = None
-    if scores and len(found.best):
-        places, values = found.best.tolist(), found.scores.tolist()
-        every = {class_ids[place]: round(score, 6) for place, score in zip(places, values, strict=True)}
-    return {
-        "file": file, "top": best, "scores": every, "decision": found.decision or None,
-        "reason": found.reason or None, "uncertainty": uncertainty(found), "failure": found.failure,
-    }  # fmt: skip
-
-
-def uncertainty(found: Prediction) -> float | None:
-    """Entropy of the scores over that of equal ones: 0 where one class has all, 1 where all have the same."""
-    if len(found.scores) < 2:
-        return None
-    share = found.scores.astype(np.float64)
-    share = share[share > 0] / share.sum()
-    return round(float(-(share * np.log(share)).sum() / np.log(len(found.scores))), 6)
-
-
-def many_as_object(
-    batcher: Batcher,
-    named: Sequence[tuple[str, Prediction]],
-    taxa: dict[str, Taxon],
-    top: int,
-    scores: bool,
-    failed: dict[str, str],
-) -> dict[str, Any]:
-    """Predictions by file name as `PredictAnswer`; ``failed`` names the images that could not even be read."""
-    images = [as_object(name, found, batcher, taxa, top, scores) for name, found in named]
-    images += [
-        {"file": name, "top": [], "scores": None, "decision": None, "reason": None, "uncertainty": None, "failure": why}
-        for name, why in failed.items()
-    ]  # fmt: skip
-    model = batcher.engine.model
-    return {
-        "model": model.name, "model_id": model.model_id, "precision": batcher.engine.backbone.precision, "images": images,
-    }  # fmt: skip
 
 
 async def answer(

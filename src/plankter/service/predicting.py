@@ -251,7 +251,7 @@ def _tell(loop: asyncio.AbstractEventLoop | None, wishes: list[_Wish]) -> None:
 class Engines:
     """The models that are loaded, those used last."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace | None) -> None:
         self._workspace = workspace
         self._loaded: OrderedDict[str, Batcher] = OrderedDict()
         self._names: dict[str, tuple[str, float]] = {}
