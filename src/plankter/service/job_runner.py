@@ -174,13 +174,13 @@ class JobRunner:
             job = folder.read()
             if job.ended:
                 return job
-            gone = self._reap(job.id)
             if job.state == RUNNING:
-                return self._after_death(folder, job)
-            if gone is not None:  # it ended before it took the lock
-                return folder.end(job, FAILED, "its process could not start; the log has the details")
-            if folder.cancel_file.exists():
-                return folder.end(job, CANCELLED)
+                job = self._after_death(folder, job)
+            elif started is not None:  # it ended before it took the lock
+                job = folder.end(job, FAILED, "its process could not start; the log has the details")
+            elif folder.cancel_file.exists():
+                job = folder.end(job, CANCELLED)
+            self._reap(job.id)  # only now, as what became of it may not have been noted on a full disk
         return job
 
     def _after_death(self, folder: JobFolder, job: Job) -> Job:
