@@ -115,7 +115,7 @@ class Client:
             The id of the upload, for `start`.
 
         Raises:
-            ReadError: no such file. Conflict: another file of that name is there. StoreError: the disk is full.
+            ReadError: no such file. Conflict: another file of that name is there. DiskFull: on the server.
         """
         files = _files(source)
         here: dict[str, int] = {}

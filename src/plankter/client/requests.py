@@ -13,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 from plankter._errors import (
     Conflict,
+    DiskFull,
     ImageError,
     ModelError,
     NewerWorkspace,
@@ -69,7 +70,7 @@ def problem_error(status: int, body: bytes) -> PlankterError:
 _BY_CODE: dict[str, type[PlankterError]] = {
     kind.code: kind
     for kind in (
-        Conflict, ImageError, ModelError, NewerWorkspace, NotFound, ReadError, SettingsError, StoreError, UnsupportedFormat
+        Conflict, DiskFull, ImageError, ModelError, NewerWorkspace, NotFound, ReadError, SettingsError, StoreError, UnsupportedFormat
     )
 }  # fmt: skip
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 import threading
 import time
 from bisect import bisect_left
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,7 +157,16 @@ def log_to(path: Path) -> logging.Handler:
     """A handler that appends to the server's log, four files of 5 MB at most."""
     from logging.handlers import RotatingFileHandler
 
+    class LogFile(RotatingFileHandler):
+        def handleError(self, record: logging.LogRecord) -> None:
+            if not isinstance(sys.exc_info()[1], OSError):  # a full disk stops nothing, and is said where it matters
+                super().handleError(record)
+
+        def close(self) -> None:
+            with suppress(OSError):
+                super().close()
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = RotatingFileHandler(path, maxBytes=5_000_000, backupCount=3, encoding="utf-8")
+    handler = LogFile(path, maxBytes=5_000_000, backupCount=3, encoding="utf-8")
     handler.setFormatter(JsonLines())
     return handler

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
-from plankter._errors import StoreError
+from plankter._errors import DiskFull, StoreError
 from plankter.store.locks import Lock
 from plankter.store.migrations import STEPS, migrate, schema_version
 
@@ -144,8 +144,11 @@ class Database:
 def store_error(error: DBAPIError | sqlite3.Error, path: Path) -> StoreError:
     """What SQLite says, with what to do about it."""
     said = str(error.orig if isinstance(error, DBAPIError) else error)
+    if "disk is full" in said:
+        return DiskFull(
+            "the disk is full; nothing was half written", path=path, hint="free some space, then repeat the command"
+        )
     hints = {
-        "disk is full": "free some space, then repeat the command; nothing was half written",
         "not a database": "the file is damaged or something else; `plankter rebuild` makes a new one from the archive",
         "malformed": "the file is damaged; `plankter rebuild` makes a new one from the archive",
         "locked": "another program holds the file; close it, then repeat the command",
