@@ -47,7 +47,8 @@ class CountReader:
         known, lines = self._known, said.split("\n") if said else []
         now: dict[str, list[ClassCount]] = {line: known.get(line) or _rows(line) for line in lines}
         self._known = now
-        return list(chain.from_iterable(sorted(now.values(), key=_run_id)))
+        by_run: list[list[ClassCount]] = sorted(now.values(), key=_run_id)
+        return list(chain.from_iterable(by_run))
 
 
 def _run_id(rows: list[ClassCount]) -> str:
