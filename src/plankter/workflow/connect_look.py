@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from plankter.formats.mapped_values import value_at
-from plankter.store.source_database import Document, id_of, id_text, json_of, made_at, stamp_of, value_of
+from plankter.store.mongodb_connect import Document
+from plankter.store.source_database import id_of, id_text, json_of, made_at, stamp_of, value_of
 from plankter.workflow.connect_runs import Connected
 from plankter.workflow.progress import Progress
 
