@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,17 @@ class Database:
         """One moment of the database, for any number of questions."""
         with self._errors(), self._reader.begin() as connection:
             yield connection
+
+    def ask(self, said: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of one question in SQL, as of one moment; a single statement needs no transaction around it."""
+        with self._errors():
+            raw = self._reader.raw_connection()
+            try:
+                driver: Any = raw.driver_connection
+                found: list[tuple[Any, ...]] = driver.execute(said, values).fetchall()
+            finally:
+                raw.close()
+        return found
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
