@@ -94,31 +94,52 @@ def _comparison_text(found: dict[str, Any]) -> Iterator[str]:
 
 @app.command()
 def explain(
-    image: Annotated[Path, typer.Option("--image", help="The image to explain.")],
+    image: Annotated[
+        Path, typer.Option("--image", help="The image; in a workspace also RUN:INDEX, one of its particles.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="PNG file to write.")],
     model: ModelName = "flowcam",
     class_name: Annotated[
         str | None, typer.Option("--class", help="Class asked about; without it the one of the highest score.")
     ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            help="occlusion covers it piece by piece, rise by random masks, cam reads the network's last map (coarse, at once).",
+        ),
+    ] = "occlusion",
     patch: Annotated[
-        int | None, typer.Option("--patch", help="Side in px of what is covered at a time; a fifth of the longer side.")
+        int | None,
+        typer.Option("--patch", help="Of occlusion: side in px of what is covered; a fifth of the longer side."),
     ] = None,
+    masks: Annotated[int, typer.Option("--masks", help="Of rise: how many masks are tried.")] = 1000,
     workspace: WorkspaceDir = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Draw which part of an image speaks for a class: cover it piece by piece and see how far the score falls."""
+    """Draw which part of an image speaks for a class, and say whether the map beats random ones."""
     from plankter.workflow.explain import explain as run
     from plankter.workflow.workspace import maybe_workspace
 
     with reporting(as_json), maybe_workspace(workspace) as opened, progress_bars() as progress:
         found = run(
-            image, out, model=model, class_name=class_name, patch_px=patch, workspace=opened, progress=progress
+            image, out, model=model, class_name=class_name, method=method, patch_px=patch, masks=masks,
+            workspace=opened, progress=progress,
         )  # fmt: skip
         emit(found, as_json, _explain_text)
 
 
 def _explain_text(found: dict[str, Any]) -> Iterator[str]:
+    place = f"x {found['x_px']}, y {found['y_px']} px"
+    if "largest_fall" in found:
+        most = f"it falls most, by {found['largest_fall']:.2f}, where the image is covered around {place}"
+    else:
+        most = f"most of it comes from around {place}"
+    yield f"{found['class_id']}, score {found['score']:.2f}; {most}; written to {found['out']}"
+    check = found["check"]
     yield (
-        f"{found['class_id']}, score {found['score']:.2f}; it falls most, by {found['largest_fall']:.2f}, where the image "
-        f"is covered around x {found['x_px']}, y {found['y_px']} px; written to {found['out']}"
+        f"covered in the order of the map the mean score is {check['deletion']:.2f} (random maps "
+        f"{check['random_deletion']:.2f}), uncovered {check['insertion']:.2f} (random {check['random_insertion']:.2f})"
     )
+    if not check["better_than_random"]:
+        yield "warning: the map does no better than random ones; do not rely on it"
