@@ -159,12 +159,44 @@ def test_context_joins_the_head(folder: Path, tiny: str, tmp_path: Path) -> None
     )
     found = train(TrainConfig(model=tiny), folder=folder, table=table, context=tmp_path / "c.csv", out=tmp_path / "o")
     assert read_model_json(Path(found["model"]))["inputs"]["context"] == ["depth_m", "month_sin", "month_cos"]
-    assert evaluate(folder, model=found["model"])["top1"] > 0.6
+    assert evaluate(folder, model=found["model"])["context"]["images_known"] == 0
+    _judged_again(found, folder, tmp_path)
     with pytest.raises(SettingsError, match="takes none"):
         train(TrainConfig(mode="classical", model=tiny), folder=folder, context=tmp_path / "c.csv", out=tmp_path / "o")
     (tmp_path / "c.csv").write_text("file,station\ndisc1.png,north\n")
     with pytest.raises(SettingsError, match="station"):
         train(TrainConfig(model=tiny), folder=folder, context=tmp_path / "c.csv", out=tmp_path / "o")
+
+
+def _judged_again(found: dict[str, Any], folder: Path, tmp_path: Path) -> None:
+    """With its table a model is judged as it was in training; without, or with what does not fit, it says so."""
+    with (Path(found["folder"]) / "splits.csv").open(encoding="utf-8-sig", newline="") as file:
+        judged = [row["image"] for row in csv.DictReader(file) if row["split"] == "judge"]
+    images, table = tmp_path / "judged", tmp_path / "c.csv"
+    for name in judged:
+        (images / name).parent.mkdir(exist_ok=True, parents=True)
+        shutil.copy(folder / name, images / name)
+    given = evaluate(images, model=found["model"], context=table)
+    assert given["context"] == {"columns": ["depth_m", "month_sin", "month_cos"], "images_known": len(judged)}
+    for metric in ("images", "top1", "macro_f1"):
+        assert given[metric] == pytest.approx(found["evaluation"][metric], abs=1e-5), metric
+    assert given["log_loss"] == pytest.approx(found["evaluation"]["log_loss"], abs=0.02)
+    deep = tmp_path / "deep.csv"  # so deep that nothing but the depth decides
+    deep.write_text("file,sampled_at,depth_m\n" + "\n".join(f"{name},2020-03-01,1e6" for name in judged) + "\n")
+    assert evaluate(images, model=found["model"], context=deep)["top1"] == pytest.approx(1 / 3, abs=1e-4)
+    predict(images, tmp_path / "p.csv", model=found["model"], context=deep)
+    with (tmp_path / "p.csv").open(encoding="utf-8-sig", newline="") as file:
+        assert len({row["class_1"] for row in csv.DictReader(file)}) == 1
+    (tmp_path / "less.csv").write_text("file,month\ndisc1.png,3\n" + f"{judged[0]},3\n")
+    with pytest.raises(SettingsError, match="lacks depth_m"):
+        evaluate(images, model=found["model"], context=tmp_path / "less.csv")
+    (tmp_path / "less.csv").write_text("file,depth_m\n" + f"{judged[0]},3\n")
+    with pytest.raises(SettingsError, match="lacks date"):
+        evaluate(images, model=found["model"], context=tmp_path / "less.csv")
+    with pytest.raises(SettingsError, match="takes no context"):
+        evaluate(folder, context=table)
+    with pytest.raises(SettingsError, match="takes no context"):
+        predict(folder, tmp_path / "p.csv", context=table)
 
 
 def test_a_split_of_the_users_own_is_taken(folder: Path, tiny: str, tmp_path: Path) -> None:

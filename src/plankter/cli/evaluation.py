@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from plankter.cli import app
-from plankter.cli.models import ClassMix, ModelName
+from plankter.cli.models import ClassMix, ContextTable, ModelName
 from plankter.cli.output import HERE, AsJson, WorkspaceDir, emit, progress_bars, reporting
 
 Labelled = Annotated[Path, typer.Option("--images", help="Folder that holds one folder of images a class.")]
@@ -43,6 +43,7 @@ def evaluate(
     mix: Mix = "as-is",
     groups: Groups = None,
     half: Half = "all",
+    context: ContextTable = None,
     class_mix: ClassMix = None,
     workspace: WorkspaceDir = HERE,
     as_json: AsJson = False,
@@ -54,7 +55,7 @@ def evaluate(
     with reporting(as_json), maybe_workspace(workspace) as opened, progress_bars() as progress:
         found = run(
             images, model=model, workspace=opened, class_mix=class_mix, report=report, mix=mix, groups=groups,
-            against=against, half=half, progress=progress,
+            against=against, half=half, context=context, progress=progress,
         )  # fmt: skip
         emit(found, as_json, _evaluate_text)
 
@@ -79,6 +80,10 @@ def _evaluate_text(found: dict[str, Any]) -> Iterator[str]:
         yield f"by {column}"
         for row in rows:
             yield f"  {row['group']:<24}{row['images']:>8} images {100 * row['top1']:6.2f} % right"
+    if "context" in found:
+        known = found["context"]["images_known"]
+        lacking = "" if known else "; warning: the model takes it, name its table with --context"
+        yield f"  context ({', '.join(found['context']['columns'])}) known of {known} images{lacking}"
     if found["unknown_folders"]:
         yield f"  left out, no class of the model: {', '.join(found['unknown_folders'])}"
     if "report" in found:
