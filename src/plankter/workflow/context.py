@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,24 @@ def table_context(path: Path, names: Sequence[str], columns: Sequence[str]) -> n
         ReadError: no table, or none of the images in it.
         SettingsError: a column that the table lacks, or that holds something else than numbers or dates.
     """
-    rows = read_training_table(path, names).columns
+    found = images_context(read_training_table(path, names).columns, columns, path)
+    return np.full((len(names), 0), np.nan) if found is None else found
+
+
+def images_context(
+    rows: Sequence[Mapping[str, str]] | None, columns: Sequence[str], path: Path | None
+) -> npt.NDArray[np.float64] | None:
+    """Rows of a table -> (n, columns) as a model names its context, NaN where a row does not say; None without rows, or
+    for a model without context.
+
+    Raises:
+        SettingsError: a column that is missing, or that holds something else than numbers or dates; context for a
+            model that takes none.
+    """
+    if rows is None:
+        return None
+    if not columns:
+        raise SettingsError("the model takes no context", path=path, hint="leave the context out")
     header = list(dict.fromkeys(name for row in rows for name in row))
     plain = [column for column in columns if not column.startswith("month_")]
     dates = [name for name in header if name in DATE_COLUMNS][:1] if len(plain) < len(columns) else []
