@@ -206,6 +206,8 @@ def _of_job(service: Service, job_id: str) -> Analysis:
                 scores[row, place] = table[f"score_{place + 1}"][row]
     names = table["file"]
     images = service.workspace.folder / str(result["images"])
+    if not images.is_relative_to(service.workspace.folder):  # a folder of the server: it may be forbidden by now
+        images = service.sources.folder(str(images))
     return Analysis(
         "job", job_id, job.title, str(result["model"]), tuple(class_ids), names, best, scores,
         [text or "" for text in table["decision"]], [text or "" for text in table["reason"]], table["failure"],

@@ -15,6 +15,7 @@ from typing import Any
 from plankter._errors import ReadError, SettingsError
 from plankter.service.image_sets import class_root, count_images, unpacked
 from plankter.service.jobs import JobFolder
+from plankter.service.sources import Sources
 from plankter.service.uploads import Upload
 from plankter.store.files import write_text
 from plankter.workflow.progress import Progress
@@ -33,7 +34,14 @@ class Kind:
     step: Step
 
     def run(self, folder: Path, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
-        """Does it in the workspace at ``folder``."""
+        """Does it in the workspace at ``folder``; what lies at another address is fetched before that is opened, so that
+        the guard of connections does not stand in the way of its catalogue."""
+        if arguments.get("remote"):
+            from plankter.service.fetching import fetch
+
+            sources = Sources.of_environment()
+            upload = Upload(folder / "uploads" / str(arguments["upload"]))
+            fetch(arguments["remote"], job.secret, upload, sources.hosts(), sources.limits, progress)
         with open_workspace(folder) as workspace:
             return self.step(workspace, job, arguments, progress)
 
@@ -43,6 +51,10 @@ def _upload(workspace: Workspace, arguments: Arguments) -> Upload:
 
 
 def _set(workspace: Workspace, arguments: Arguments, progress: Progress) -> Path:
+    """The folder that a job reads: one of the server, which is never written to, or that of an upload."""
+    if arguments.get("folder"):
+        progress("checking the folder", 0, None)
+        return Sources.of_environment().checked_folder(str(arguments["folder"]))
     gb = int(workspace.settings["limits.max_zip_gb"])
     return unpacked(_upload(workspace, arguments), max_zip_bytes=gb * 1_000_000_000, progress=progress)
 
@@ -70,7 +82,8 @@ def analyse(workspace: Workspace, job: JobFolder, arguments: Arguments, progress
     if sources:
         found = _runs_of(workspace, folder, arguments, progress)
         write_text(finished, json.dumps(found, ensure_ascii=False))
-        shutil.rmtree(folder, ignore_errors=True)  # the archive has it
+        if not arguments.get("folder"):
+            shutil.rmtree(folder, ignore_errors=True)  # the archive has it
         return found
     if not count_images(folder):
         why = "; ".join(flag.message for flag in problems[:2])
@@ -110,8 +123,13 @@ def _images_of(
     found = predict(
         images, out, model=model.model_id, workspace=workspace, precision=precision, class_mix=mix, progress=progress
     )
-    root = images.relative_to(workspace.folder).as_posix()
+    root = _place(workspace, images)
     return {"what": "images", **found, "out": PREDICTIONS, "images": root, "model": model.name}
+
+
+def _place(workspace: Workspace, folder: Path) -> str:
+    """A folder as results name it: relative to the workspace, or the whole path of one outside."""
+    return (folder.relative_to(workspace.folder) if folder.is_relative_to(workspace.folder) else folder).as_posix()
 
 
 def ingest_upload(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
@@ -150,18 +168,22 @@ def inspect(workspace: Workspace, job: JobFolder, arguments: Arguments, progress
         for class_id, count in zip(data.class_ids, counts, strict=True)
     ]  # fmt: skip
     root = None
-    if arguments.get("upload"):
-        root = class_root(_set(workspace, arguments, progress)).relative_to(workspace.folder).as_posix()
+    if _has_files(arguments):
+        root = _place(workspace, class_root(_set(workspace, arguments, progress)))
     return {
         "images": len(data), "classes": classes, "problems": images.problems.listed(), "source": images.source,
         "warnings": list(images.warnings), "root": root,
     }  # fmt: skip
 
 
+def _has_files(arguments: Arguments) -> bool:
+    return bool(arguments.get("upload") or arguments.get("folder"))
+
+
 def _labelled(workspace: Workspace, arguments: Arguments, progress: Progress) -> Any:
     from plankter.workflow.training_data import read_folder, read_labels
 
-    if not arguments.get("upload"):
+    if not _has_files(arguments):
         return read_labels(workspace, imported=bool(arguments.get("imported")), progress=progress)
     folder = class_root(_set(workspace, arguments, progress))
     return read_folder(folder, taxa=workspace.catalogue.taxa(), progress=progress)
@@ -181,7 +203,7 @@ def train(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: 
     """A model from an upload or from the workspace's labels; ``estimate_only`` says how long it would take."""
     from plankter.workflow.train import train as run
 
-    folder = class_root(_set(workspace, arguments, progress)) if arguments.get("upload") else None
+    folder = class_root(_set(workspace, arguments, progress)) if _has_files(arguments) else None
     cache = workspace.folder / "cache" / "training"  # embeddings of an image are computed once for all trainings
     cache.mkdir(parents=True, exist_ok=True)
     found = run(

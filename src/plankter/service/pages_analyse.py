@@ -19,6 +19,7 @@ from plankter.publish.predictions import write_predictions
 from plankter.service.analysis import WORMS, Analysis, find_analysis
 from plankter.service.api_predict import images_of_zip, read_body
 from plankter.service.pages import form_of, service_of
+from plankter.service.pages_sources import moved, source_of, title_of
 from plankter.service.submit import submit
 from plankter.vignettes.codec import decode_image
 
@@ -40,13 +41,12 @@ def analyse(request: Request) -> HTMLResponse:
 
 
 @router.post("/analyse")
-async def start(request: Request) -> JSONResponse:
-    """Begins the analysis of an upload."""
+async def start(request: Request) -> Response:
+    """Begins the analysis of an upload, of a folder of the server or of an address."""
     service, form = service_of(request), await form_of(request)
-    arguments = {name: form.get(name) for name in ("upload", "model", "sample")}
-    title = form.get("title", "") or "Analysis"
-    job = await asyncio.to_thread(submit, service, "analyse", title, arguments)
-    return JSONResponse({"location": f"/jobs/{job.id}"})
+    arguments = {**source_of(form), **{name: form.get(name) for name in ("model", "sample")}}
+    job = await asyncio.to_thread(submit, service, "analyse", title_of(form, "Analysis"), arguments)
+    return moved(request, f"/jobs/{job.id}")
 
 
 @router.post("/try")

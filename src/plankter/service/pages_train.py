@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from plankter._errors import NotFound, SettingsError
 from plankter.service.analysis import WORMS
@@ -16,6 +17,7 @@ from plankter.service.image_sets import class_root
 from plankter.service.job_worker import memory_mb
 from plankter.service.jobs import DONE, Job
 from plankter.service.pages import form_of, service_of
+from plankter.service.pages_sources import moved, source_of, title_of
 from plankter.service.state import Service
 from plankter.service.submit import submit
 from plankter.vignettes.codec import decode_image, encode_vignette
@@ -36,12 +38,9 @@ def data(request: Request) -> HTMLResponse:
 async def look(request: Request) -> Response:
     """A look at the images, as a job; then step 1 goes on at its page."""
     service, form = service_of(request), await form_of(request)
-    arguments: dict[str, Any] = {"upload": form.get("upload"), "imported": form.get("imported") == "yes" or None}
-    job = await asyncio.to_thread(submit, service, "inspect", form.get("title", "") or "Training set", arguments)
-    address = f"/train/{job.id}"
-    if request.headers.get("HX-Request"):
-        return Response(headers={"HX-Redirect": address})
-    return JSONResponse({"location": address})
+    arguments: dict[str, Any] = {**source_of(form), "imported": form.get("imported") == "yes" or None}
+    job = await asyncio.to_thread(submit, service, "inspect", title_of(form, "Training set"), arguments)
+    return moved(request, f"/train/{job.id}")
 
 
 def _looked(service: Service, job_id: str) -> tuple[Job, dict[str, Any] | None]:
@@ -67,6 +66,18 @@ def looked(request: Request, job_id: str) -> HTMLResponse:
     )
 
 
+def set_of(service: Service, job: Job) -> Path:
+    """The folder of classes that was looked at: of an upload or of the server."""
+    if job.arguments.get("folder"):
+        return class_root(service.sources.folder(str(job.arguments["folder"])))
+    return class_root(service.uploads.get(str(job.arguments["upload"])).folder / "set")
+
+
+def _kept(job: Job) -> dict[str, Any]:
+    """Where the images of a set lie now: what was fetched from an address is an upload from then on."""
+    return {name: value for name, value in job.arguments.items() if name != "remote"}
+
+
 @router.get("/train/{job_id}/image")
 def image(request: Request, job_id: str, name: Annotated[str, Query(max_length=2_000)]) -> Response:
     """A sample image of the set: only one that the look at it had named."""
@@ -78,7 +89,10 @@ def image(request: Request, job_id: str, name: Annotated[str, Query(max_length=2
         run_id, _, index = name.partition(":")
         png = service.workspace.archive.open(run_id).vignette_png(int(index))
     else:
-        path = class_root(service.uploads.get(str(job.arguments["upload"])).folder / "set") / name
+        folder = set_of(service, job)
+        path = (folder / name).resolve()
+        if not path.is_relative_to(service.sources.root_of(folder) or folder.resolve()):
+            raise NotFound("no such image")
         png = encode_vignette(decode_image(path.read_bytes(), path=name))
     if png is None:
         raise NotFound("no such image")
@@ -122,7 +136,7 @@ async def estimate(request: Request, job_id: str) -> Response:
     """From step 2 to step 3: measures how long it would take, as a job."""
     service, form = service_of(request), await form_of(request)
     job, _ = await asyncio.to_thread(_looked, service, job_id)
-    arguments = {**job.arguments, "config": _asked(form), "estimate_only": True}
+    arguments = {**_kept(job), "config": _asked(form), "estimate_only": True}
     made = await asyncio.to_thread(submit, service, "train", f"Estimate for {job.title}", arguments)
     return Response(headers={"HX-Redirect": f"/train/{job_id}/hardware/{made.id}"})
 
@@ -156,7 +170,7 @@ async def start(request: Request, job_id: str, estimate_id: str) -> Response:
     service = service_of(request)
     job, _ = await asyncio.to_thread(_looked, service, job_id)
     made = service.jobs.folder(estimate_id).read()
-    arguments = {**job.arguments, "config": made.arguments.get("config", {})}
+    arguments = {**_kept(job), "config": made.arguments.get("config", {})}
     title = f"Training on {job.title}"
     begun = await asyncio.to_thread(submit, service, "train", title, arguments)
     service.forget_models()
@@ -172,15 +186,15 @@ def transform(request: Request) -> HTMLResponse:
 
 
 @router.post("/transform")
-async def transform_start(request: Request) -> JSONResponse:
+async def transform_start(request: Request) -> Response:
     """Begins a transformation."""
     service, form = service_of(request), await form_of(request)
-    arguments: dict[str, Any] = {name: form.get(name) for name in ("upload", "like", "like_upload")}
+    arguments: dict[str, Any] = {**source_of(form), **{name: form.get(name) for name in ("like", "like_upload")}}
     for name in ("copies", "balance"):
         text = form.get(name, "")
         if text and text != "0":
             if not text.isdigit() or len(text) > 6:
                 raise SettingsError(f"{name}: expected a whole number, got {text!r}")
             arguments[name] = int(text)
-    job = await asyncio.to_thread(submit, service, "transform", form.get("title", "") or "Transformation", arguments)
-    return JSONResponse({"location": f"/jobs/{job.id}"})
+    job = await asyncio.to_thread(submit, service, "transform", title_of(form, "Transformation"), arguments)
+    return moved(request, f"/jobs/{job.id}")

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from plankter._errors import SettingsError
+from plankter.service.fetching import SECRETS, place_of
 from plankter.service.job_kinds import KINDS, train_config
 from plankter.service.jobs import Job
 from plankter.service.state import Service
 from plankter.workflow.classify import select_runs
 
-NEEDS_UPLOAD = ("analyse", "ingest", "evaluate", "transform")
+NEEDS_FILES = ("analyse", "ingest", "evaluate", "transform")
 ARGUMENTS = {
-    "analyse": {"upload", "model", "sample"}, "ingest": {"upload"}, "classify": {"runs", "model"},
-    "inspect": {"upload", "imported"}, "train": {"upload", "imported", "config", "estimate_only"},
-    "evaluate": {"upload", "model", "against"},
-    "transform": {"upload", "like", "like_upload", "copies", "balance", "um_per_px", "like_um_per_px", "keep_jpeg", "seed"},
+    "analyse": {"upload", "folder", "remote", "model", "sample"}, "ingest": {"upload", "folder", "remote"}, "classify": {"runs", "model"},
+    "inspect": {"upload", "folder", "remote", "imported"},
+    "train": {"upload", "folder", "imported", "config", "estimate_only"},
+    "evaluate": {"upload", "folder", "remote", "model", "against"},
+    "transform": {"upload", "folder", "remote", "like", "like_upload", "copies", "balance", "um_per_px", "like_um_per_px", "keep_jpeg", "seed"},
     "export": {"format"},
 }  # fmt: skip
 
@@ -32,10 +34,9 @@ def submit(service: Service, kind: str, title: str, arguments: dict[str, Any]) -
         raise SettingsError(
             f"a job {kind!r} has no argument {unknown[0]!r}", hint=f"it has {', '.join(sorted(ARGUMENTS[kind]))}"
         )
-    if kind in NEEDS_UPLOAD and "upload" not in given:
-        raise SettingsError(f"a job {kind!r} needs an upload")
+    secret = _source(service, kind, given)
     for name in ("upload", "like_upload"):
-        if name in given:
+        if name in given and not (name == "upload" and "remote" in given):
             service.uploads.complete(_text(given, name))
     for name in ("model", "against", "like"):
         if name in given:
@@ -43,7 +44,29 @@ def submit(service: Service, kind: str, title: str, arguments: dict[str, Any]) -
     if kind == "evaluate" and "model" not in given:
         raise SettingsError("name the model that is to be evaluated")
     _check_values(service, kind, given)
-    return service.runner.submit(kind, title.strip() or KINDS[kind].words, given)
+    if "remote" in given:
+        given["upload"] = service.uploads.create("remote").id
+    return service.runner.submit(kind, title.strip() or KINDS[kind].words, given, secret)
+
+
+def _source(service: Service, kind: str, given: dict[str, Any]) -> dict[str, str] | None:
+    """Checks where the files come from: one of upload, folder and remote. The account of a remote address is taken out of
+    what is kept, and given back."""
+    named = [name for name in ("upload", "folder", "remote") if name in given]
+    if len(named) > 1:
+        raise SettingsError(f"a job reads one set of files, {' and '.join(named)} were named")
+    if kind in NEEDS_FILES and not named:
+        raise SettingsError(f"a job {kind!r} needs an upload")
+    if "folder" in given:
+        given["folder"] = str(service.sources.folder(_text(given, "folder")))
+    if "remote" not in given:
+        return None
+    remote = given["remote"]
+    if not isinstance(remote, dict) or set(remote) - {"address", "endpoint", "region", *SECRETS}:
+        raise SettingsError(f"remote: expected an object with address, endpoint, region, {', '.join(SECRETS)}")
+    secret = {name: str(remote[name]) for name in SECRETS if remote.get(name)}
+    given["remote"] = place_of({**remote, "account": bool(secret)}, service.sources.hosts()).facts()
+    return secret or None
 
 
 def _text(given: dict[str, Any], name: str) -> str:

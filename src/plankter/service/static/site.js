@@ -165,14 +165,16 @@ function prepare(form) {
   });
   form.addEventListener("submit", async event => {
     event.preventDefault();
-    if (!form.chosen.length) { notice("Choose files first."); return; }
+    const elsewhere = ["folder", "address"].filter(name => form.elements[name] && form.elements[name].value.trim());
+    if (!form.chosen.length && !elsewhere.length) { notice("Choose files first."); return; }
+    if (elsewhere.length + (form.chosen.length ? 1 : 0) > 1) { notice("Choose one source: files, a folder on the server, or an address."); return; }
     const button = form.querySelector("button[type=submit]");
     button.disabled = true;
     const fields = new URLSearchParams([...new FormData(form)].filter(([, value]) => typeof value === "string"));
-    if (!fields.get("title")) fields.set("title", form.chosen[0].name.split("/")[0] + (form.chosen.length > 1 && !form.chosen[0].name.includes("/") ? " and " + (form.chosen.length - 1) + " more" : ""));
+    if (!fields.get("title") && form.chosen.length) fields.set("title", form.chosen[0].name.split("/")[0] + (form.chosen.length > 1 && !form.chosen[0].name.includes("/") ? " and " + (form.chosen.length - 1) + " more" : ""));
     try {
       if (form.dataset.try && fields.get("keep") === "no") { await tryOut(form, fields); return; }
-      fields.set("upload", await upload(form));
+      if (form.chosen.length) fields.set("upload", await upload(form));
       await go(await ask(form.getAttribute("action"), { method: "POST", body: fields }));
     } catch (error) {
       notice(error.message || "The line was cut. Press the button again: the upload goes on where it was.");
