@@ -151,7 +151,7 @@ def test_a_wrong_account_is_said_without_it(webdav: str, upload: Upload) -> None
 @pytest.mark.parametrize("limits", [UploadLimits(max_files=11), UploadLimits(max_bytes=100)])
 def test_what_is_over_a_limit_is_not_begun(webdav: str, upload: Upload, limits: UploadLimits) -> None:
     place = place_of({"address": webdav, "account": True}, here(webdav))
-    with pytest.raises(ReadError, match="over the limit|more than 11 files"):
+    with pytest.raises(ReadError, match=r"over the limit|more than 11 files"):
         fetch(place.facts(), account(USER, PASSWORD), upload, here(webdav), limits, silent)
     assert not fetched(upload)
 

@@ -22,6 +22,7 @@ from plankter.service import (
     deepaas,
     pages,
     pages_analyse,
+    pages_config,
     pages_jobs,
     pages_models,
     pages_runs,
@@ -75,7 +76,7 @@ def create_app(
     add_handlers(app, folder)
     for module in (api_predict, api_uploads, api_jobs, api_data):
         app.include_router(module.router, prefix="/api/v1")
-    for page in (pages, pages_analyse, pages_runs, pages_models, pages_jobs, pages_sources, pages_train):
+    for page in (pages, pages_analyse, pages_runs, pages_models, pages_jobs, pages_sources, pages_train, pages_config):
         app.include_router(page.router, include_in_schema=False)
     app.include_router(deepaas.router)
     _add_operation(app)

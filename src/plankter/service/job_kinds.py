@@ -206,8 +206,9 @@ def train(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: 
     folder = class_root(_set(workspace, arguments, progress)) if _has_files(arguments) else None
     cache = workspace.folder / "cache" / "training"  # embeddings of an image are computed once for all trainings
     cache.mkdir(parents=True, exist_ok=True)
+    table, context = _tables(workspace, job, arguments, folder is not None)
     found = run(
-        train_config(arguments), folder=folder, workspace=workspace, out=job.folder / "training",
+        train_config(arguments), folder=folder, workspace=workspace, table=table, context=context, out=job.folder / "training",
         cache=cache, estimate_only=bool(arguments.get("estimate_only")),
         progress=progress,
     )  # fmt: skip
@@ -215,6 +216,28 @@ def train(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: 
         found["folder"] = Path(found["folder"]).relative_to(job.folder).as_posix()
         found["model"] = Path(found["model"]).relative_to(job.folder).as_posix()
     return found
+
+
+def _tables(
+    workspace: Workspace, job: JobFolder, arguments: Arguments, files: bool
+) -> tuple[Path | None, Path | None]:  # fmt: skip
+    """The tables of groups and of context that a training is given: cut out of the one that was uploaded, and kept, so that
+    a training that begins again sees the same; for a workspace, columns of its samples."""
+    from plankter.workflow.training_table import cut_table
+
+    asked = arguments.get("table") or {}
+    columns, group = list(asked.get("context") or []), asked.get("group")
+    if not files:
+        return None, Path(",".join(columns)) if columns else None
+    found: list[Path | None] = []
+    for name, taken in (("groups.csv", {group: "group"} if group else {}), ("context.csv", {c: c for c in columns})):
+        out = job.folder / name
+        if taken and not out.is_file():
+            partial = out.with_name(f".{name}.partial")
+            cut_table(workspace.folder / "jobs" / str(asked["job"]) / "table.csv", partial, taken)
+            partial.replace(out)
+        found.append(out if taken else None)
+    return found[0], found[1]
 
 
 def evaluate(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:

@@ -15,7 +15,7 @@ NEEDS_FILES = ("analyse", "ingest", "evaluate", "transform")
 ARGUMENTS = {
     "analyse": {"upload", "folder", "remote", "model", "sample"}, "ingest": {"upload", "folder", "remote"}, "classify": {"runs", "model"},
     "inspect": {"upload", "folder", "remote", "imported"},
-    "train": {"upload", "folder", "imported", "config", "estimate_only"},
+    "train": {"upload", "folder", "imported", "config", "table", "estimate_only"},
     "evaluate": {"upload", "folder", "remote", "model", "against"},
     "transform": {"upload", "folder", "remote", "like", "like_upload", "copies", "balance", "um_per_px", "like_um_per_px", "keep_jpeg", "seed"},
     "export": {"format"},
@@ -69,6 +69,20 @@ def _source(service: Service, kind: str, given: dict[str, Any]) -> dict[str, str
     return secret or None
 
 
+def _check_table(service: Service, table: object) -> None:
+    if table is None:
+        return
+    known = isinstance(table, dict) and not set(table) - {"job", "context", "group"}
+    columns = table.get("context") or [] if isinstance(table, dict) else None
+    if not known or not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+        raise SettingsError("table: expected an object with job, context (a list of columns) and group (a column)")
+    assert isinstance(table, dict)
+    if table.get("job") is not None:
+        service.jobs.folder(_text(table, "job"))
+    if table.get("group") is not None:
+        _text(table, "group")
+
+
 def _text(given: dict[str, Any], name: str) -> str:
     if not isinstance(given[name], str):
         raise SettingsError(f"{name}: expected text, got {given[name]!r}")
@@ -86,6 +100,7 @@ def _check_values(service: Service, kind: str, given: dict[str, Any]) -> None:
         if not isinstance(config, dict):
             raise SettingsError("config: expected an object")
         config = given["config"] = {**config, "model": service.model_key(str(config.get("model", "flowcam")))}
+        _check_table(service, given.get("table"))
         try:
             train_config(given)
         except TypeError as error:

@@ -221,6 +221,7 @@ document.querySelectorAll("form[data-table]").forEach(form => {
     try {
       const answer = await ask(form.dataset.table + "?name=" + encodeURIComponent(input.files[0].name), { method: "PUT", body: input.files[0] });
       notice((await answer.json()).message, true);
+      if (form.dataset.into) htmx.ajax("GET", form.dataset.table, { target: form.dataset.into, swap: "outerHTML" });
     } catch (error) { notice(error.message); }
     input.value = "";
   });
