@@ -101,7 +101,9 @@ class JobPage(Shape):
 
 
 class NewJob(Shape):
-    kind: Literal["analyse", "ingest", "classify", "inspect", "train", "evaluate", "transform", "export"]
+    kind: Literal[
+        "analyse", "ingest", "classify", "inspect", "train", "evaluate", "transform", "export", "try", "register"
+    ]
     title: Annotated[str, Field(max_length=200)] = ""
     arguments: dict[str, Any] = {}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,50 @@ def _images_of(
 def _place(workspace: Workspace, folder: Path) -> str:
     """A folder as results name it: relative to the workspace, or the whole path of one outside."""
     return (folder.relative_to(workspace.folder) if folder.is_relative_to(workspace.folder) else folder).as_posix()
+
+
+def try_out(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
+    """As `analyse`, in a workspace inside the job's folder, with its report and tables: nothing of it is kept (see
+    `try_runs`)."""
+    from plankter.readers.discover import find_runs
+    from plankter.workflow.export import export
+    from plankter.workflow.report import write_report
+    from plankter.workflow.workspace import find_model, init_workspace
+
+    own = job.folder / "workspace"
+    shutil.rmtree(own, ignore_errors=True)  # of an attempt that was killed
+    shutil.rmtree(job.folder / "export", ignore_errors=True)
+    folder = _set(workspace, arguments, progress)
+    sources, problems = find_runs([folder], scratch=job.folder / "scratch")
+    shutil.rmtree(job.folder / "scratch", ignore_errors=True)
+    if not sources and not count_images(folder):
+        why = "; ".join(flag.message for flag in problems[:2])
+        raise ReadError(f"neither an instrument's run nor images were found: {why}")
+    model = find_model(str(arguments.get("model") or workspace.settings["classify.model"]), workspace)
+    asked = {**arguments, "model": str(model.folder)}
+    with open_workspace(init_workspace(own)) as made:
+        kept = {name: value for name, value in made.settings.items() if name.startswith("workspace.")}
+        other = replace(made, settings={**workspace.settings, **kept})
+        other.catalogue.put_taxa(workspace.catalogue.taxa())
+        if not sources:
+            return _images_of(other, job, images_root(folder), asked, progress)
+        found = _runs_of(other, folder, asked, progress)
+        if arguments.get("upload"):
+            shutil.rmtree(folder, ignore_errors=True)
+        progress("writing the report", 0, None)
+        for run in found["runs"]:
+            if run["status"] != "refused":
+                write_report(other, run["run_id"])
+        export(other, "csv", job.folder / "export")
+    return found
+
+
+def register(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
+    """A model into the MLflow registry that the server's environment names."""
+    from plankter.workflow.models import register_model
+
+    progress("talking to MLflow", 0, None)
+    return register_model(str(arguments["model"]), workspace)
 
 
 def ingest_upload(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
@@ -279,6 +323,8 @@ def export(workspace: Workspace, job: JobFolder, arguments: Arguments, progress:
 
 KINDS = {
     "analyse": Kind("Analysis", analyse),
+    "try": Kind("Analysis that is not kept", try_out),
+    "register": Kind("Registration in MLflow", register),
     "ingest": Kind("Ingest", ingest_upload),
     "classify": Kind("Classification", classify_runs),
     "inspect": Kind("Look at a training set", inspect),

@@ -253,11 +253,26 @@ def transform(request: Request) -> HTMLResponse:
     return service.page(request, "transform.html.j2", models=service.models(), done=done)
 
 
+def _size(form: dict[str, str], name: str) -> float | None:
+    text = form.get(name, "")
+    try:
+        found = float(text) if text else None
+    except ValueError:
+        found = 0.0
+    if found is not None and not 0 < found < 1e6:
+        raise SettingsError(f"{name}: expected a pixel size above 0 µm, got {text[:40]!r}")
+    return found
+
+
 @router.post("/transform")
 async def transform_start(request: Request) -> Response:
     """Begins a transformation."""
     service, form = service_of(request), await form_of(request)
-    arguments: dict[str, Any] = {**source_of(form), **{name: form.get(name) for name in ("like", "like_upload")}}
+    arguments: dict[str, Any] = source_of(form)
+    reference = "like_upload" if form.get("like_upload") else "like"
+    arguments[reference] = form.get(reference)
+    if arguments[reference]:  # without a reference there is nothing that sizes could be matched to
+        arguments |= {name: _size(form, name) for name in ("um_per_px", "like_um_per_px")}
     for name in ("copies", "balance"):
         text = form.get(name, "")
         if text and text != "0":

@@ -24,9 +24,11 @@ from plankter.service.metrics import Metrics
 from plankter.service.predicting import Batcher, Engines
 from plankter.service.sources import Sources, allowed_sources
 from plankter.service.tries import Tries
+from plankter.service.try_runs import TryRuns
 from plankter.service.uploads import UploadLimits, UploadStore
 from plankter.service.words import FILTERS
 from plankter.types import Taxon
+from plankter.workflow.mlflow_registry import tracking_uri
 from plankter.workflow.models import list_models
 from plankter.workflow.workspace import Workspace, open_workspace
 
@@ -66,7 +68,8 @@ class Service:
     engines: Engines
     tries: Tries
     templates: Environment
-    sources: Sources = field(default_factory=Sources)
+    sources: Sources
+    try_runs: TryRuns
     ready: bool = True
     _analyses: OrderedDict[tuple[object, ...], Analysis] = field(default_factory=OrderedDict)
     _lock: Lock = field(default_factory=Lock)
@@ -78,7 +81,7 @@ class Service:
         """A page or a part of one from a template."""
         here = request.url.path
         text = self.templates.get_template(template).render(
-            here=here, loopback=self.access.loopback, sources=self.sources, **values
+            here=here, loopback=self.access.loopback, sources=self.sources, mlflow=tracking_uri() is not None, **values
         )  # fmt: skip
         return HTMLResponse(text, status)
 
@@ -175,9 +178,11 @@ def running(folder: Path, access: Access, limits: Limits, metrics: Metrics) -> I
         stack.callback(engines.close)
         service = Service(
             workspace, limits, access, metrics, jobs, runner, uploads, engines,
-            Tries(limits.try_images, limits.try_bytes), templates(), sources,
+            Tries(limits.try_images, limits.try_bytes), templates(), sources, TryRuns(jobs, runner, uploads),
         )  # fmt: skip
         runner.start()
         stack.callback(runner.stop)
+        service.try_runs.start()
+        stack.callback(service.try_runs.stop)
         yield service
         service.ready = False

@@ -10,9 +10,11 @@ from plankter.service.job_kinds import KINDS, train_config
 from plankter.service.jobs import Job
 from plankter.service.state import Service
 from plankter.workflow.classify import select_runs
+from plankter.workflow.mlflow_registry import tracking_uri
 
-NEEDS_FILES = ("analyse", "ingest", "evaluate", "transform")
+NEEDS_FILES = ("analyse", "try", "ingest", "evaluate", "transform")
 ARGUMENTS = {
+    "try": {"upload", "folder", "remote", "model", "sample"}, "register": {"model"},
     "analyse": {"upload", "folder", "remote", "model", "sample"}, "ingest": {"upload", "folder", "remote"}, "classify": {"runs", "model"},
     "inspect": {"upload", "folder", "remote", "imported"},
     "train": {"upload", "folder", "imported", "config", "table", "estimate_only"},
@@ -41,11 +43,13 @@ def submit(service: Service, kind: str, title: str, arguments: dict[str, Any]) -
     for name in ("model", "against", "like"):
         if name in given:
             given[name] = service.model_key(_text(given, name))
-    if kind == "evaluate" and "model" not in given:
-        raise SettingsError("name the model that is to be evaluated")
+    if kind in ("evaluate", "register") and "model" not in given:
+        raise SettingsError("name the model")
+    if kind == "register" and tracking_uri() is None:
+        raise SettingsError("no MLflow server is named", hint="set MLFLOW_TRACKING_URI where the server runs")
     _check_values(service, kind, given)
     if "remote" in given:
-        given["upload"] = service.uploads.create("remote").id
+        given["upload"] = service.uploads.create("try" if kind == "try" else "remote").id
     return service.runner.submit(kind, title.strip() or KINDS[kind].words, given, secret)
 
 
