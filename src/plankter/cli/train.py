@@ -48,6 +48,12 @@ def train(
         Path | None,
         _option("start", "Of mode finetune: weights to start from, or 'scratch'; else the backbone of --model."),
     ] = None,
+    augmentation: Annotated[
+        str,
+        _option(
+            "augmentation", "Of mode finetune: none, gentle, normal, strong, or settings like scale=0.1,cutout_p=0."
+        ),
+    ] = "normal",
     seed: Annotated[int, _option("seed", "Same seed, same split and model.")] = 0,
     name: Annotated[str | None, _option("name", "Of the new model.")] = None,
     out: Annotated[Path | None, _option("out", "Where the run folder is made; else 'trainings'.")] = None,
@@ -73,7 +79,7 @@ def train(
     with reporting(as_json), maybe_workspace(workspace) as opened, progress_bars() as progress:
         config = TrainConfig(
             "finetune" if finetune else mode, head, classifier, features, model, balance, seed, name, imported,
-            network, epochs, px, start, force_context,
+            network, epochs, px, start, force_context, augmentation,
         )  # fmt: skip
         if add_to is not None:
             if images is None or compare or estimate or config.mode != "head":

@@ -22,6 +22,7 @@ from plankter.store.archived_run import ArchivedRun
 from plankter.store.base import RunRecord
 from plankter.types import Taxon
 from plankter.vignettes.codec import decode_image, encode_vignette
+from plankter.workflow.workspace import open_workspace
 
 PLACES = 5
 WORMS = "https://www.marinespecies.org/aphia.php?p=taxdetails&id="
@@ -171,6 +172,7 @@ def find_analysis(service: Service, kind: str, key: str) -> Analysis:
         NotFound: there is none (any more).
     """
     if kind == "job":
+        service.jobs.folder(key)  # what is remembered of a job goes with it
         return service.remembered(("job", key), lambda: _of_job(service, key))
     if kind == "run":
         record = service.workspace.catalogue.run(key)
@@ -178,7 +180,10 @@ def find_analysis(service: Service, kind: str, key: str) -> Analysis:
             raise NotFound("the run has no predictions yet", hint="classify it first")
         archived = service.workspace.archive.open(key)
         written = (archived.folder / "predictions" / f"{record.model_id}.parquet").stat().st_mtime_ns
-        return service.remembered(("run", key, written), lambda: _of_run(service, record, archived))
+        return service.remembered(("run", key, written), lambda: _of_run(service, "run", key, record, archived))
+    if kind == "tried":
+        service.try_runs.folder_of(key.partition(".")[0])
+        return service.remembered(("tried", key), lambda: _of_tried(service, key))
     if kind == "try":
         return _of_try(service, service.tries.get(key))
     if kind == "evaluation":
@@ -210,6 +215,8 @@ def _of_job(service: Service, job_id: str) -> Analysis:
                 scores[row, place] = table[f"score_{place + 1}"][row]
     names = table["file"]
     images = service.workspace.folder / str(result["images"])
+    if not images.is_relative_to(service.workspace.folder):  # a folder of the server: it may be forbidden by now
+        images = service.sources.folder(str(images))
     return Analysis(
         "job", job_id, job.title, str(result["model"]), tuple(class_ids), names, best, scores,
         [text or "" for text in table["decision"]], [text or "" for text in table["reason"]], table["failure"],
@@ -224,7 +231,15 @@ def file_of(images: Path, name: str) -> bytes:
         raise NotFound("the image is gone: its upload was removed", path=name) from error
 
 
-def _of_run(service: Service, record: RunRecord, archived: ArchivedRun) -> Analysis:
+def _of_tried(service: Service, key: str) -> Analysis:
+    """A run in the workspace of an analysis that is not kept; ``key``: its job and the run, a dot between."""
+    job_id, _, run_id = key.partition(".")
+    with open_workspace(service.try_runs.folder_of(job_id)) as other:
+        record, archived = other.catalogue.run(run_id), other.archive.open(run_id)
+    return _of_run(service, "tried", key, record, archived)
+
+
+def _of_run(service: Service, kind: str, key: str, record: RunRecord, archived: ArchivedRun) -> Analysis:
     run_id = record.run.run_id
     found = archived.predictions(str(record.model_id))
     n = len(archived)
@@ -250,7 +265,7 @@ def _of_run(service: Service, record: RunRecord, archived: ArchivedRun) -> Analy
         return data
 
     return Analysis(
-        "run", run_id, record.run.name, engine.model.name, found.class_ids,
+        kind, key, record.run.name, engine.model.name, found.class_ids,
         [f"{run_id}_{number:06d}.png" for number in range(n)], best, scores, decisions, reasons, particles.failure,
         image, record.run.um_per_px, record.run.volume_imaged_ml, _taxa(service),
     )  # fmt: skip

@@ -23,17 +23,20 @@ from plankter.service import (
     pages,
     pages_analyse,
     pages_compare,
+    pages_config,
     pages_drift,
     pages_evaluations,
     pages_jobs,
     pages_models,
     pages_runs,
+    pages_sources,
     pages_train,
 )
 from plankter.service.access import Access, Guard
 from plankter.service.metrics import Metrics, Telemetry
 from plankter.service.problems import add_handlers
 from plankter.service.quick import Quick
+from plankter.service.sources import allowed_sources
 from plankter.service.state import Limits, Service, running
 
 log = logging.getLogger(__name__)
@@ -57,13 +60,14 @@ def create_app(
         limits: what it takes on.
         announce: told each new token for a browser.
     """
-    folder = workspace_folder.absolute()
+    folder, taken = workspace_folder.absolute(), limits or Limits()
+    allowed_sources(taken.roots, taken.remote, taken.upload)  # so that a wrong one is said before anything starts
     metrics = Metrics()
     access = Access(loopback=loopback, announce=announce)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with running(folder, access, limits or Limits(), metrics) as service:
+        with running(folder, access, taken, metrics) as service:
             app.state.service = service
             announce(access.token)
             yield
@@ -77,16 +81,9 @@ def create_app(
     for module in (api_predict, api_uploads, api_jobs, api_data):
         app.include_router(module.router, prefix="/api/v1")
     for page in (
-        pages,
-        pages_analyse,
-        pages_runs,
-        pages_models,
-        pages_evaluations,
-        pages_compare,
-        pages_drift,
-        pages_jobs,
-        pages_train,
-    ):
+        pages, pages_analyse, pages_runs, pages_models, pages_evaluations, pages_compare, pages_drift, pages_jobs,
+        pages_sources, pages_train, pages_config,
+    ):  # fmt: skip
         app.include_router(page.router, include_in_schema=False)
     app.include_router(deepaas.router)
     _add_operation(app)

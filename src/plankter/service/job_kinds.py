@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from plankter._errors import ReadError, SettingsError
 from plankter.service.image_sets import class_root, count_images, unpacked
 from plankter.service.jobs import JobFolder
+from plankter.service.sources import Sources
 from plankter.service.uploads import Upload
 from plankter.store.files import write_text
 from plankter.workflow.progress import Progress
@@ -33,7 +34,14 @@ class Kind:
     step: Step
 
     def run(self, folder: Path, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
-        """Does it in the workspace at ``folder``."""
+        """Does it in the workspace at ``folder``; what lies at another address is fetched before that is opened, so that
+        the guard of connections does not stand in the way of its catalogue."""
+        if arguments.get("remote"):
+            from plankter.service.fetching import fetch
+
+            sources = Sources.of_environment()
+            upload = Upload(folder / "uploads" / str(arguments["upload"]))
+            fetch(arguments["remote"], job.secret, upload, sources.hosts(), sources.limits, progress)
         with open_workspace(folder) as workspace:
             return self.step(workspace, job, arguments, progress)
 
@@ -43,6 +51,10 @@ def _upload(workspace: Workspace, arguments: Arguments) -> Upload:
 
 
 def _set(workspace: Workspace, arguments: Arguments, progress: Progress) -> Path:
+    """The folder that a job reads: one of the server, which is never written to, or that of an upload."""
+    if arguments.get("folder"):
+        progress("checking the folder", 0, None)
+        return Sources.of_environment().checked_folder(str(arguments["folder"]))
     gb = int(workspace.settings["limits.max_zip_gb"])
     return unpacked(_upload(workspace, arguments), max_zip_bytes=gb * 1_000_000_000, progress=progress)
 
@@ -70,7 +82,8 @@ def analyse(workspace: Workspace, job: JobFolder, arguments: Arguments, progress
     if sources:
         found = _runs_of(workspace, folder, arguments, progress)
         write_text(finished, json.dumps(found, ensure_ascii=False))
-        shutil.rmtree(folder, ignore_errors=True)  # the archive has it
+        if not arguments.get("folder"):
+            shutil.rmtree(folder, ignore_errors=True)  # the archive has it
         return found
     if not count_images(folder):
         why = "; ".join(flag.message for flag in problems[:2])
@@ -110,8 +123,57 @@ def _images_of(
     found = predict(
         images, out, model=model.model_id, workspace=workspace, precision=precision, class_mix=mix, progress=progress
     )
-    root = images.relative_to(workspace.folder).as_posix()
+    root = _place(workspace, images)
     return {"what": "images", **found, "out": PREDICTIONS, "images": root, "model": model.name}
+
+
+def _place(workspace: Workspace, folder: Path) -> str:
+    """A folder as results name it: relative to the workspace, or the whole path of one outside."""
+    return (folder.relative_to(workspace.folder) if folder.is_relative_to(workspace.folder) else folder).as_posix()
+
+
+def try_out(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
+    """As `analyse`, in a workspace inside the job's folder, with its report and tables: nothing of it is kept (see
+    `try_runs`)."""
+    from plankter.readers.discover import find_runs
+    from plankter.workflow.export import export
+    from plankter.workflow.report import write_report
+    from plankter.workflow.workspace import find_model, init_workspace
+
+    own = job.folder / "workspace"
+    shutil.rmtree(own, ignore_errors=True)  # of an attempt that was killed
+    shutil.rmtree(job.folder / "export", ignore_errors=True)
+    folder = _set(workspace, arguments, progress)
+    sources, problems = find_runs([folder], scratch=job.folder / "scratch")
+    shutil.rmtree(job.folder / "scratch", ignore_errors=True)
+    if not sources and not count_images(folder):
+        why = "; ".join(flag.message for flag in problems[:2])
+        raise ReadError(f"neither an instrument's run nor images were found: {why}")
+    model = find_model(str(arguments.get("model") or workspace.settings["classify.model"]), workspace)
+    asked = {**arguments, "model": str(model.folder)}
+    with open_workspace(init_workspace(own)) as made:
+        kept = {name: value for name, value in made.settings.items() if name.startswith("workspace.")}
+        other = replace(made, settings={**workspace.settings, **kept})
+        other.catalogue.put_taxa(workspace.catalogue.taxa())
+        if not sources:
+            return _images_of(other, job, images_root(folder), asked, progress)
+        found = _runs_of(other, folder, asked, progress)
+        if arguments.get("upload"):
+            shutil.rmtree(folder, ignore_errors=True)
+        progress("writing the report", 0, None)
+        for run in found["runs"]:
+            if run["status"] != "refused":
+                write_report(other, run["run_id"])
+        export(other, "csv", job.folder / "export")
+    return found
+
+
+def register(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
+    """A model into the MLflow registry that the server's environment names."""
+    from plankter.workflow.models import register_model
+
+    progress("talking to MLflow", 0, None)
+    return register_model(str(arguments["model"]), workspace)
 
 
 def ingest_upload(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
@@ -150,18 +212,22 @@ def inspect(workspace: Workspace, job: JobFolder, arguments: Arguments, progress
         for class_id, count in zip(data.class_ids, counts, strict=True)
     ]  # fmt: skip
     root = None
-    if arguments.get("upload"):
-        root = class_root(_set(workspace, arguments, progress)).relative_to(workspace.folder).as_posix()
+    if _has_files(arguments):
+        root = _place(workspace, class_root(_set(workspace, arguments, progress)))
     return {
         "images": len(data), "classes": classes, "problems": images.problems.listed(), "source": images.source,
         "warnings": list(images.warnings), "root": root,
     }  # fmt: skip
 
 
+def _has_files(arguments: Arguments) -> bool:
+    return bool(arguments.get("upload") or arguments.get("folder"))
+
+
 def _labelled(workspace: Workspace, arguments: Arguments, progress: Progress) -> Any:
     from plankter.workflow.training_data import read_folder, read_labels
 
-    if not arguments.get("upload"):
+    if not _has_files(arguments):
         return read_labels(workspace, imported=bool(arguments.get("imported")), progress=progress)
     folder = class_root(_set(workspace, arguments, progress))
     return read_folder(folder, taxa=workspace.catalogue.taxa(), progress=progress)
@@ -181,11 +247,12 @@ def train(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: 
     """A model from an upload or from the workspace's labels; ``estimate_only`` says how long it would take."""
     from plankter.workflow.train import train as run
 
-    folder = class_root(_set(workspace, arguments, progress)) if arguments.get("upload") else None
+    folder = class_root(_set(workspace, arguments, progress)) if _has_files(arguments) else None
     cache = workspace.folder / "cache" / "training"  # embeddings of an image are computed once for all trainings
     cache.mkdir(parents=True, exist_ok=True)
+    table, context = _tables(workspace, job, arguments, folder is not None)
     found = run(
-        train_config(arguments), folder=folder, workspace=workspace, out=job.folder / "training",
+        train_config(arguments), folder=folder, workspace=workspace, table=table, context=context, out=job.folder / "training",
         cache=cache, estimate_only=bool(arguments.get("estimate_only")),
         progress=progress,
     )  # fmt: skip
@@ -193,6 +260,28 @@ def train(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: 
         found["folder"] = Path(found["folder"]).relative_to(job.folder).as_posix()
         found["model"] = Path(found["model"]).relative_to(job.folder).as_posix()
     return found
+
+
+def _tables(
+    workspace: Workspace, job: JobFolder, arguments: Arguments, files: bool
+) -> tuple[Path | None, Path | None]:  # fmt: skip
+    """The tables of groups and of context that a training is given: cut out of the one that was uploaded, and kept, so that
+    a training that begins again sees the same; for a workspace, columns of its samples."""
+    from plankter.workflow.training_table import cut_table
+
+    asked = arguments.get("table") or {}
+    columns, group = list(asked.get("context") or []), asked.get("group")
+    if not files:
+        return None, Path(",".join(columns)) if columns else None
+    found: list[Path | None] = []
+    for name, taken in (("groups.csv", {group: "group"} if group else {}), ("context.csv", {c: c for c in columns})):
+        out = job.folder / name
+        if taken and not out.is_file():
+            partial = out.with_name(f".{name}.partial")
+            cut_table(workspace.folder / "jobs" / str(asked["job"]) / "table.csv", partial, taken)
+            partial.replace(out)
+        found.append(out if taken else None)
+    return found[0], found[1]
 
 
 def evaluate(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
@@ -258,6 +347,8 @@ def export(workspace: Workspace, job: JobFolder, arguments: Arguments, progress:
 
 KINDS = {
     "analyse": Kind("Analysis", analyse),
+    "try": Kind("Analysis that is not kept", try_out),
+    "register": Kind("Registration in MLflow", register),
     "ingest": Kind("Ingest", ingest_upload),
     "classify": Kind("Classification", classify_runs),
     "inspect": Kind("Look at a training set", inspect),

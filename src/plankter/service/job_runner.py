@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ LOOK_EVERY_S = 0.3
 LANES = {"train": "long", "transform": "long", "evaluate": "long", "drift": "long"}
 ROOM = {"long": 1, "short": 2}
 KILL_AFTER_S = 15.0
+SECRET_TOLD = "PLANKTER_JOB_SECRET"  # set for a worker that is told a secret on its standard input
 MAX_ATTEMPTS = 3
 WORKER = (sys.executable, "-m", "plankter.service.job_worker")
 
@@ -38,16 +41,23 @@ class JobRunner:
         store: its jobs.
         limits: memory and time that new jobs may take.
         worker: the command that does a job, before the folders of workspace and job.
+        environment: what workers are told beside the server's own.
     """
 
     def __init__(
-        self, workspace: Path, store: JobStore, limits: dict[str, float], worker: tuple[str, ...] = WORKER
+        self,
+        workspace: Path,
+        store: JobStore,
+        limits: dict[str, float],
+        worker: tuple[str, ...] = WORKER,
+        environment: dict[str, str] | None = None,
     ) -> None:
-        self._worker = worker
+        self._worker, self._environment = worker, environment or {}
         self._workspace, self.store, self._limits = workspace, store, limits
         self._open: set[str] = set()  # jobs that have not ended, as far as this server knows
         self._started: dict[str, subprocess.Popen[bytes]] = {}
         self._cancelled: dict[str, float] = {}
+        self._secrets: dict[str, dict[str, str]] = {}
         self._lock = threading.Lock()
         self._stop, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True, name="jobs")
@@ -67,10 +77,15 @@ class JobRunner:
                 process.returncode = 0  # it is not waited for: else Python warns of a process that was left
         self._started.clear()
 
-    def submit(self, kind: str, title: str, arguments: dict[str, Any]) -> Job:
-        """Puts a job into the queue; it is on the disk when this returns."""
+    def submit(
+        self, kind: str, title: str, arguments: dict[str, Any], secret: dict[str, str] | None = None
+    ) -> Job:  # fmt: skip
+        """Puts a job into the queue; it is on the disk when this returns, all but ``secret``: that its worker is told, and
+        it is forgotten when the job or this server ends."""
         job = self.store.create(kind, title, arguments, self._limits)
         with self._lock:
+            if secret:
+                self._secrets[job.id] = secret
             self._open.add(job.id)
         self._wake.set()
         return job
@@ -156,6 +171,7 @@ class JobRunner:
             return job
         self._open.discard(job_id)
         self._cancelled.pop(job_id, None)
+        self._secrets.pop(job_id, None)
         self._reap(job_id)
         return None
 
@@ -204,9 +220,14 @@ class JobRunner:
     def _spawn(self, job: Job) -> None:
         folder = self.store.root / job.id
         command = [*self._worker, str(self._workspace), str(folder)]
+        secret = self._secrets.get(job.id)
+        told = {"PYTHONUNBUFFERED": "1", SECRET_TOLD: "1" if secret else "", **self._environment}
         with (folder / "log.txt").open("ab") as out:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, close_fds=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                command, stdin=subprocess.PIPE if secret else subprocess.DEVNULL, stdout=out, stderr=out,
+                start_new_session=True, close_fds=True, env={**os.environ, **told},
             )  # fmt: skip
+        if secret and process.stdin is not None:
+            with suppress(OSError), process.stdin as pipe:  # it may have ended already: `_settle` finds out
+                pipe.write(json.dumps(secret).encode())
         self._started[job.id] = process

@@ -165,6 +165,8 @@ def main() -> None:
     """``python -m plankter.service.job_worker WORKSPACE JOB_FOLDER``; what is written goes to the job's log."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     folder = JobFolder(Path(sys.argv[2]))
+    if os.environ.pop("PLANKTER_JOB_SECRET", ""):
+        folder.secret = json.load(sys.stdin)
     if folder.read().kind in ("train", "transform", "evaluate") and hasattr(os, "nice"):
         os.nice(10)  # a prediction that is waited for comes first
     work(Path(sys.argv[1]), folder)

@@ -69,6 +69,7 @@ class JobFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.lock = Lock(folder / ".lock")
+        self.secret: dict[str, str] | None = None  # an account that the server told this process, on no disk
 
     def read(self) -> Job:
         """The job as it stands.

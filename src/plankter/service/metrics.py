@@ -115,7 +115,8 @@ class Telemetry:
             if scope["path"].startswith(API) and not route.startswith(("/api", "(")):
                 route = API + route
             self.metrics.add(scope["method"], route, status, seconds)
-            self._note(scope["method"], scope["path"], status, seconds)
+            # what people call their files is nobody's business
+            self._note(scope["method"], scope["path"].partition("/files/")[0], status, seconds)
 
     def _note(self, method: str, path: str, status: int, seconds: float) -> None:
         """Keeps the line of a request; they are written a few times a second, as each writing costs as much as a request."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -12,19 +13,24 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 
-from plankter._errors import ImageError, PlankterError
+from plankter._errors import ImageError, NotFound, PlankterError
 from plankter.publish.contact_sheets import contact_sheet
 from plankter.publish.csv_files import escape_cell
 from plankter.publish.predictions import write_predictions
 from plankter.service.analysis import WORMS, Analysis, find_analysis
 from plankter.service.api_predict import images_of_zip, read_body
 from plankter.service.pages import form_of, service_of
+from plankter.service.pages_runs import REPORT_CSP
+from plankter.service.pages_sources import moved, source_of, title_of
+from plankter.service.problems import Problem
 from plankter.service.submit import submit
 from plankter.vignettes.codec import decode_image
 
 router = APIRouter()
 PAGE = 60
 SHEET = 40
+RUN_SUFFIXES = (".lst", ".ctx")
+_RUN_ID = re.compile(r"[0-9a-f]{16}")
 Order = Literal["sure", "doubtful"]
 
 
@@ -40,13 +46,13 @@ def analyse(request: Request) -> HTMLResponse:
 
 
 @router.post("/analyse")
-async def start(request: Request) -> JSONResponse:
-    """Begins the analysis of an upload."""
+async def start(request: Request) -> Response:
+    """Begins the analysis of an upload, of a folder of the server or of an address."""
     service, form = service_of(request), await form_of(request)
-    arguments = {name: form.get(name) for name in ("upload", "model", "sample")}
-    title = form.get("title", "") or "Analysis"
-    job = await asyncio.to_thread(submit, service, "analyse", title, arguments)
-    return JSONResponse({"location": f"/jobs/{job.id}"})
+    arguments = {**source_of(form), **{name: form.get(name) for name in ("model", "sample")}}
+    kind = "try" if form.get("keep") == "no" else "analyse"
+    job = await asyncio.to_thread(submit, service, kind, title_of(form, "Analysis"), arguments)
+    return moved(request, f"/jobs/{job.id}")
 
 
 @router.post("/try")
@@ -69,6 +75,8 @@ async def try_add(
     named: list[tuple[str, bytes]] = [(name, body)]
     failed: dict[str, str] = {}
     if body[:4] == b"PK\x03\x04":
+        if await asyncio.to_thread(holds_run, body):
+            raise Problem(409, "the zip holds a run of an instrument, which is tried as a job", run=True)
         found = await asyncio.to_thread(images_of_zip, body, service.tries.max_images, service.tries.max_bytes)
         named, failed = found
     batcher = await asyncio.to_thread(service.batcher, kept.model)
@@ -76,6 +84,35 @@ async def try_add(
     for (file, data), prediction in zip(named, predicted, strict=True):
         service.tries.add(try_id, file, data, prediction)
     return JSONResponse({"images": len(named), "unreadable": failed})
+
+
+def holds_run(body: bytes) -> bool:
+    """Whether a zip holds the list of a run."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(body)) as opened:
+            return any(name.lower().endswith(RUN_SUFFIXES) for name in opened.namelist())
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+        return False  # what is wrong with it is said where it is read
+
+
+@router.post("/jobs/{job_id}/forget")
+def forget_run(request: Request, job_id: str) -> Response:
+    """Removes an analysis of a run that is not kept, with all files of it."""
+    service_of(request).try_runs.forget(job_id)
+    return moved(request, "/analyse")
+
+
+@router.get("/jobs/{job_id}/runs/{run_id}/report", response_class=HTMLResponse)
+def tried_report(request: Request, job_id: str, run_id: str, save: bool = False) -> HTMLResponse:
+    """The report of a run that is not kept: one file that stands alone."""
+    folder = service_of(request).try_runs.folder_of(job_id) / "reports"
+    path = next(folder.glob(f"*-{run_id}.html"), None) if _RUN_ID.fullmatch(run_id) else None
+    if path is None:
+        raise NotFound("there is no report of this run")
+    headers = {"content-security-policy": REPORT_CSP}
+    if save:
+        headers["content-disposition"] = f'attachment; filename="run-{run_id}.html"'
+    return HTMLResponse(path.read_text(encoding="utf-8"), headers=headers)
 
 
 @router.post("/results/try/{try_id}/forget")

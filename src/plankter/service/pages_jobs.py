@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 from pathlib import Path
@@ -14,6 +15,7 @@ from plankter._errors import NotFound
 from plankter.service.job_kinds import KINDS
 from plankter.service.jobs import DONE, JobFolder
 from plankter.service.pages import service_of
+from plankter.service.submit import submit
 from plankter.service.words import lasted
 from plankter.workflow.evaluation_images import IMAGES
 
@@ -108,6 +110,14 @@ def files(request: Request, job_id: str) -> Response:
 
     headers = {"content-disposition": f'attachment; filename="{job_id}.zip"'}
     return StreamingResponse(parts(), media_type="application/zip", headers=headers)
+
+
+@router.post("/models/{name}/register")
+async def register(request: Request, name: str) -> Response:
+    """A job that puts a model into the MLflow registry."""
+    service = service_of(request)
+    found = await asyncio.to_thread(submit, service, "register", f"{name} into MLflow", {"model": name})
+    return Response(headers={"HX-Redirect": f"/jobs/{found.id}"})
 
 
 @router.post("/jobs/{job_id}/cancel")

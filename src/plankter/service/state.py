@@ -22,10 +22,13 @@ from plankter.service.job_runner import JobRunner
 from plankter.service.jobs import JobStore
 from plankter.service.metrics import Metrics
 from plankter.service.predicting import Batcher, Engines
+from plankter.service.sources import Sources, allowed_sources
 from plankter.service.tries import Tries
+from plankter.service.try_runs import TryRuns
 from plankter.service.uploads import UploadLimits, UploadStore
 from plankter.service.words import FILTERS
 from plankter.types import Taxon
+from plankter.workflow.mlflow_registry import tracking_uri
 from plankter.workflow.models import list_models
 from plankter.workflow.workspace import Workspace, open_workspace
 
@@ -47,6 +50,8 @@ class Limits:
     try_bytes: int = 300_000_000
     job_seconds: float = 7 * 86400
     job_memory_mb: float = 16_000
+    roots: tuple[Path, ...] = ()  # folders that may be read beside uploads
+    remote: tuple[str, ...] = ()  # hosts that may be fetched from
 
 
 @dataclass
@@ -63,6 +68,8 @@ class Service:
     engines: Engines
     tries: Tries
     templates: Environment
+    sources: Sources
+    try_runs: TryRuns
     ready: bool = True
     _analyses: OrderedDict[tuple[object, ...], Analysis] = field(default_factory=OrderedDict)
     _lock: Lock = field(default_factory=Lock)
@@ -73,7 +80,9 @@ class Service:
     def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
         """A page or a part of one from a template."""
         here = request.url.path
-        text = self.templates.get_template(template).render(here=here, loopback=self.access.loopback, **values)
+        text = self.templates.get_template(template).render(
+            here=here, loopback=self.access.loopback, sources=self.sources, mlflow=tracking_uri() is not None, **values
+        )  # fmt: skip
         return HTMLResponse(text, status)
 
     def models(self) -> list[dict[str, Any]]:
@@ -156,7 +165,11 @@ def running(folder: Path, access: Access, limits: Limits, metrics: Metrics) -> I
     with ExitStack() as stack:
         workspace = stack.enter_context(open_workspace(folder))
         jobs = JobStore(workspace.folder / "jobs")
-        runner = JobRunner(workspace.folder, jobs, {"seconds": limits.job_seconds, "memory_mb": limits.job_memory_mb})
+        sources = allowed_sources(limits.roots, limits.remote, limits.upload)
+        runner = JobRunner(
+            workspace.folder, jobs, {"seconds": limits.job_seconds, "memory_mb": limits.job_memory_mb},
+            environment=sources.environment(),
+        )  # fmt: skip
         uploads = UploadStore(workspace.folder / "uploads", limits.upload)
         uploads.root.mkdir(parents=True, exist_ok=True)
         used = {str(job.arguments.get(name)) for job in jobs.all() for name in ("upload", "like_upload")}
@@ -165,9 +178,11 @@ def running(folder: Path, access: Access, limits: Limits, metrics: Metrics) -> I
         stack.callback(engines.close)
         service = Service(
             workspace, limits, access, metrics, jobs, runner, uploads, engines,
-            Tries(limits.try_images, limits.try_bytes), templates(),
+            Tries(limits.try_images, limits.try_bytes), templates(), sources, TryRuns(jobs, runner, uploads),
         )  # fmt: skip
         runner.start()
         stack.callback(runner.stop)
+        service.try_runs.start()
+        stack.callback(service.try_runs.stop)
         yield service
         service.ready = False

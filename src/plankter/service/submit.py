@@ -6,17 +6,21 @@ from typing import Any
 
 from plankter._errors import SettingsError
 from plankter.service.evaluations import find_evaluation
+from plankter.service.fetching import SECRETS, place_of
 from plankter.service.job_kinds import KINDS, train_config
 from plankter.service.jobs import Job
 from plankter.service.state import Service
 from plankter.workflow.classify import select_runs
+from plankter.workflow.mlflow_registry import tracking_uri
 
-NEEDS_UPLOAD = ("analyse", "ingest", "evaluate", "transform")
+NEEDS_FILES = ("analyse", "try", "ingest", "evaluate", "transform")
 ARGUMENTS = {
-    "analyse": {"upload", "model", "sample"}, "ingest": {"upload"}, "classify": {"runs", "model"},
-    "inspect": {"upload", "imported"}, "train": {"upload", "imported", "config", "estimate_only"},
-    "evaluate": {"upload", "model", "against"}, "compare": {"first", "second"}, "drift": {"model"},
-    "transform": {"upload", "like", "like_upload", "copies", "balance", "um_per_px", "like_um_per_px", "keep_jpeg", "seed"},
+    "try": {"upload", "folder", "remote", "model", "sample"}, "register": {"model"},
+    "analyse": {"upload", "folder", "remote", "model", "sample"}, "ingest": {"upload", "folder", "remote"}, "classify": {"runs", "model"},
+    "inspect": {"upload", "folder", "remote", "imported"},
+    "train": {"upload", "folder", "imported", "config", "table", "estimate_only"},
+    "evaluate": {"upload", "folder", "remote", "model", "against"}, "compare": {"first", "second"}, "drift": {"model"},
+    "transform": {"upload", "folder", "remote", "like", "like_upload", "copies", "balance", "um_per_px", "like_um_per_px", "keep_jpeg", "seed"},
     "export": {"format"},
 }  # fmt: skip
 
@@ -33,16 +37,17 @@ def submit(service: Service, kind: str, title: str, arguments: dict[str, Any]) -
         raise SettingsError(
             f"a job {kind!r} has no argument {unknown[0]!r}", hint=f"it has {', '.join(sorted(ARGUMENTS[kind]))}"
         )
-    if kind in NEEDS_UPLOAD and "upload" not in given:
-        raise SettingsError(f"a job {kind!r} needs an upload")
+    secret = _source(service, kind, given)
     for name in ("upload", "like_upload"):
-        if name in given:
+        if name in given and not (name == "upload" and "remote" in given):
             service.uploads.complete(_text(given, name))
     for name in ("model", "against", "like"):
         if name in given:
             given[name] = service.model_key(_text(given, name))
-    if kind == "evaluate" and "model" not in given:
-        raise SettingsError("name the model that is to be evaluated")
+    if kind in ("evaluate", "register") and "model" not in given:
+        raise SettingsError("name the model")
+    if kind == "register" and tracking_uri() is None:
+        raise SettingsError("no MLflow server is named", hint="set MLFLOW_TRACKING_URI where the server runs")
     if kind == "drift":
         given.setdefault("model", service.model_key(str(service.workspace.settings["classify.model"])))
     if kind == "compare":
@@ -51,7 +56,43 @@ def submit(service: Service, kind: str, title: str, arguments: dict[str, Any]) -
         if given["first"] == given["second"]:
             raise SettingsError("choose two different evaluations")
     _check_values(service, kind, given)
-    return service.runner.submit(kind, title.strip() or KINDS[kind].words, given)
+    if "remote" in given:
+        given["upload"] = service.uploads.create("try" if kind == "try" else "remote").id
+    return service.runner.submit(kind, title.strip() or KINDS[kind].words, given, secret)
+
+
+def _source(service: Service, kind: str, given: dict[str, Any]) -> dict[str, str] | None:
+    """Checks where the files come from: one of upload, folder and remote. The account of a remote address is taken out of
+    what is kept, and given back."""
+    named = [name for name in ("upload", "folder", "remote") if name in given]
+    if len(named) > 1:
+        raise SettingsError(f"a job reads one set of files, {' and '.join(named)} were named")
+    if kind in NEEDS_FILES and not named:
+        raise SettingsError(f"a job {kind!r} needs an upload")
+    if "folder" in given:
+        given["folder"] = str(service.sources.folder(_text(given, "folder")))
+    if "remote" not in given:
+        return None
+    remote = given["remote"]
+    if not isinstance(remote, dict) or set(remote) - {"address", "endpoint", "region", *SECRETS}:
+        raise SettingsError(f"remote: expected an object with address, endpoint, region, {', '.join(SECRETS)}")
+    secret = {name: str(remote[name]) for name in SECRETS if remote.get(name)}
+    given["remote"] = place_of({**remote, "account": bool(secret)}, service.sources.hosts()).facts()
+    return secret or None
+
+
+def _check_table(service: Service, table: object) -> None:
+    if table is None:
+        return
+    known = isinstance(table, dict) and not set(table) - {"job", "context", "group"}
+    columns = table.get("context") or [] if isinstance(table, dict) else None
+    if not known or not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+        raise SettingsError("table: expected an object with job, context (a list of columns) and group (a column)")
+    assert isinstance(table, dict)
+    if table.get("job") is not None:
+        service.jobs.folder(_text(table, "job"))
+    if table.get("group") is not None:
+        _text(table, "group")
 
 
 def _text(given: dict[str, Any], name: str) -> str:
@@ -71,6 +112,7 @@ def _check_values(service: Service, kind: str, given: dict[str, Any]) -> None:
         if not isinstance(config, dict):
             raise SettingsError("config: expected an object")
         config = given["config"] = {**config, "model": service.model_key(str(config.get("model", "flowcam")))}
+        _check_table(service, given.get("table"))
         try:
             train_config(given)
         except TypeError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import cv2
@@ -34,6 +34,53 @@ class Augmentation:
 # A copy is kept and trained on again: its size in px still means something, and nothing may be cut out of it for good.
 COPIES = Augmentation(scale=0.1, shift=0.0, contrast=0.15, brightness=10.0, noise_sd=4.0, cutout_p=0.0)
 _SMALLEST_PX = 2
+# highest value of each setting; the lowest is 0
+LIMITS = {
+    "rotate_p": 1.0, "scale": 0.5, "shift": 0.3, "contrast": 0.8, "brightness": 80.0, "noise_sd": 40.0, "noise_p": 1.0,
+    "blur_p": 1.0, "cutout_p": 1.0, "cutout": 0.5,
+}  # fmt: skip
+PRESETS: dict[str, Augmentation | None] = {
+    "none": None,
+    "gentle": Augmentation(scale=0.1, shift=0.03, contrast=0.12, brightness=9.0, noise_sd=3.0, blur_p=0.0, cutout_p=0.0),
+    "normal": Augmentation(),
+    "strong": Augmentation(
+        rotate_p=0.9, scale=0.3, shift=0.1, contrast=0.4, brightness=30.0, noise_sd=10.0, noise_p=0.5, blur_p=0.2,
+        cutout_p=0.3,
+    ),
+}  # fmt: skip
+
+
+def augmentation_of(text: str) -> Augmentation | None:
+    """How far vignettes are varied in training: a name of `PRESETS`, or settings like ``scale=0.1,cutout_p=0`` that
+    differ from the normal ones.
+
+    Raises:
+        ValueError: another name, no such setting, or a value outside its limits.
+    """
+    if text in PRESETS:
+        return PRESETS[text]
+    given: dict[str, float] = {}
+    for part in text.split(","):
+        name, sign, value = (piece.strip() for piece in part.partition("="))
+        if not sign or name not in LIMITS:
+            known = f"{', '.join(PRESETS)}, or NAME=NUMBER with {', '.join(LIMITS)}"
+            raise ValueError(f"augmentation: expected {known}, got {part.strip()[:60]!r}")
+        try:
+            given[name] = float(value)
+        except ValueError:
+            raise ValueError(f"augmentation: {name}: expected a number, got {value[:60]!r}") from None
+        if not 0 <= given[name] <= LIMITS[name]:
+            raise ValueError(f"augmentation: {name}: expected 0 to {LIMITS[name]:g}, got {value[:60]}")
+    return Augmentation(**given)
+
+
+def augmentation_text(how: Augmentation | None) -> str:
+    """The text that `augmentation_of` reads: the name where it is one of `PRESETS`."""
+    for name, known in PRESETS.items():
+        if how == known:
+            return name
+    assert how is not None
+    return ",".join(f"{name}={value:g}" for name, value in asdict(how).items())
 
 
 def augment(square: UInt8Array, size_px: int, rng: np.random.Generator, how: Augmentation) -> UInt8Array:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,25 @@ def sample_row(sample: Sample, run: Run) -> dict[str, object]:
     known = {name: getattr(sample, name) for name in COLUMNS} | dict(sample.environment)
     known["sampled_at"] = sample.sampled_at or run.started_at
     return known
+
+
+@dataclass(frozen=True)
+class SampleColumn:
+    """A column of the workspace's samples that can be context: ``kind`` number or date, and how many samples know it."""
+
+    name: str
+    kind: str
+    known: int
+
+
+def known_columns(samples: Sequence[Sample]) -> list[SampleColumn]:
+    """What of `COLUMNS` and of the environment any sample knows as a number or date."""
+    known: Counter[str] = Counter()
+    for sample in samples:
+        for name, value in ({name: getattr(sample, name) for name in COLUMNS} | dict(sample.environment)).items():
+            if isinstance(value, int | float | datetime):
+                known[name] += 1
+    return [SampleColumn(name, "date" if name in DATE_COLUMNS else "number", count) for name, count in known.items()]
 
 
 def context_of(sample: Sample, run: Run, columns: Sequence[str]) -> npt.NDArray[np.float64]:

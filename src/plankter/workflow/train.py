@@ -18,6 +18,7 @@ from plankter.classify.models import BACKBONE_FILE, built_in_models
 from plankter.classify.splits import Split, given_split, make_split
 from plankter.classify.training_set import TrainingSet
 from plankter.types import Model
+from plankter.vignettes.augment import augmentation_of
 from plankter.workflow.context import asked_columns, judged_context
 from plankter.workflow.engine import Engine, load_engine
 from plankter.workflow.mlflow_registry import log_training
@@ -68,6 +69,7 @@ class TrainConfig:
     px: int = 64
     start: Path | None = None
     force_context: bool = False
+    augmentation: str = "normal"
 
     def __post_init__(self) -> None:
         for word, known in (
@@ -76,6 +78,10 @@ class TrainConfig:
         ):  # fmt: skip
             if getattr(self, word) not in known:
                 raise SettingsError(f"{word} must be one of {', '.join(known)}, got {getattr(self, word)!r}")
+        try:
+            augmentation_of(self.augmentation)
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -283,7 +289,7 @@ def _fit(
         split = split_of(prepared, usable(images, pixels[2]), config.seed)
         settings = unit.FinetuneConfig(
             network=config.network, start=starting_weights(config, prepared.base), px=config.px, epochs=config.epochs, balance=config.balance,
-            seed=config.seed, **pace_for(len(split.train), config.epochs, len(split.tune)),
+            seed=config.seed, augmentation=augmentation_of(config.augmentation), **pace_for(len(split.train), config.epochs, len(split.tune)),
         )  # fmt: skip
         judged: tuple[dict[str, Any], str] = ({}, "")
         if prepared.context is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plankter._errors import ReadError
+from plankter.classify.context import DATE_COLUMNS
 
 MAX_BYTES = 500_000_000
 FILE, SPLIT = ("file", "image", "filename", "file_name", "img_path"), "split"
@@ -47,9 +48,7 @@ def read_training_table(path: Path, names: Sequence[str]) -> TrainingTable:
         ReadError: not readable, no column ``file``, a file named twice in contradiction, or no image found in it.
     """
     header, rows = _rows(path)
-    column = next((name for name in header if name.strip().lower() in FILE), None)
-    if column is None:
-        raise ReadError(f"expected a column 'file', got {', '.join(header[:10])}", path=path, row=1)
+    column = _file_column(header, path)
     by_name: dict[str, dict[str, str]] = {}
     for number, row in rows:
         name = row[column].strip().replace("\\", "/").removeprefix("./")
@@ -79,6 +78,68 @@ def read_training_table(path: Path, names: Sequence[str]) -> TrainingTable:
     special = {column, split} | ({by} if by and by.strip().lower() in ("group", "sample_id", "run_id") else set())
     columns = tuple({k: v for k, v in row.items() if k not in special} if row else {} for row in found)
     return TrainingTable(groups, by, parts, columns, tuple(warnings))
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """One column of a user's table: ``kind`` number, date or text; how many rows know it; one of its values."""
+
+    name: str
+    kind: str
+    known: int
+    example: str
+
+
+def describe_table(path: Path) -> tuple[int, str, list[TableColumn]]:
+    """Rows of a table beside a folder, its column of file names, and what its other columns hold.
+
+    Raises:
+        ReadError: as `read_training_table`.
+    """
+    header, rows = _rows(path)
+    file = _file_column(header, path)
+    columns = []
+    for name in header:
+        if name == file or name.strip().lower() == SPLIT:
+            continue
+        cells = [cell for _, row in rows if (cell := row[name].strip())]
+        kind = "number" if cells and all(_is_number(cell) for cell in cells) else "text"
+        kind = "date" if name in DATE_COLUMNS else kind
+        columns.append(TableColumn(name, kind, len(cells), cells[0] if cells else ""))
+    return len(rows), file, columns
+
+
+def cut_table(path: Path, out: Path, columns: Mapping[str, str]) -> None:
+    """Writes a table with the column of files, that of the split where there is one, and those of ``columns``: name in
+    the table -> name in the new one.
+
+    Raises:
+        ReadError: as `read_training_table`, or no such column.
+    """
+    header, rows = _rows(path)
+    file = _file_column(header, path)
+    if absent := sorted(set(columns) - set(header)):
+        raise ReadError(f"the table has no column {absent[0]!r}", path=path)
+    taken = {file: "file", **{name: SPLIT for name in header if name.strip().lower() == SPLIT}, **columns}
+    with out.open("w", newline="", encoding="utf-8") as to:
+        writer = csv.writer(to)
+        writer.writerow(taken.values())
+        writer.writerows([row[name] for name in taken] for _, row in rows)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _file_column(header: Sequence[str], path: Path) -> str:
+    column = next((name for name in header if name.strip().lower() in FILE), None)
+    if column is None:
+        raise ReadError(f"expected a column 'file', got {', '.join(header[:10])}", path=path, row=1)
+    return column
 
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:

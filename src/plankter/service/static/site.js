@@ -60,22 +60,22 @@ async function entriesOf(items) {
   return found;
 }
 
-function choose(form, chosen) {
-  form.chosen = chosen.filter(entry => !/(^|\/)\./.test(entry.name));
-  const total = form.chosen.reduce((sum, entry) => sum + entry.file.size, 0);
-  const first = form.chosen.slice(0, 3).map(entry => entry.name).join(", ");
-  form.querySelector("[data-chosen]").textContent = form.chosen.length
-    ? form.chosen.length.toLocaleString("en") + (form.chosen.length === 1 ? " file, " : " files, ") + bytes(total) + ": " + first + (form.chosen.length > 3 ? ", …" : "")
+function choose(drop, found) {
+  const chosen = drop.chosen = found.filter(entry => !/(^|\/)\./.test(entry.name));
+  const total = chosen.reduce((sum, entry) => sum + entry.file.size, 0);
+  const first = chosen.slice(0, 3).map(entry => entry.name).join(", ");
+  drop.querySelector("[data-chosen]").textContent = chosen.length
+    ? chosen.length.toLocaleString("en") + (chosen.length === 1 ? " file, " : " files, ") + bytes(total) + ": " + first + (chosen.length > 3 ? ", …" : "")
     : "Nothing chosen yet.";
 }
 
 // --- sending them
 class Sending {
-  constructor(form) {
-    this.box = form.querySelector("[data-sending]");
+  constructor(drop) {
+    this.box = drop.nextElementSibling;
     this.bar = this.box.querySelector("progress");
     this.line = this.box.querySelector("[data-sent]");
-    this.total = form.chosen.reduce((sum, entry) => sum + entry.file.size, 0) || 1;
+    this.total = drop.chosen.reduce((sum, entry) => sum + entry.file.size, 0) || 1;
     this.done = 0; this.began = performance.now(); this.at = 0;
     this.box.hidden = false;
   }
@@ -117,20 +117,20 @@ async function sendFile(id, entry, here, sending) {
   }
 }
 
-async function upload(form) {
-  const sending = new Sending(form);
-  const key = "upload " + form.dataset.upload + " " + form.chosen.length + " " + sending.total + " " + form.chosen[0].name;
+async function upload(drop, purpose) {
+  const sending = new Sending(drop);
+  const key = "upload " + purpose + " " + drop.chosen.length + " " + sending.total + " " + drop.chosen[0].name;
   let id = localStorage.getItem(key), here = {};
   if (id) {
     try { here = (await (await ask("/api/v1/uploads/" + id, {})).json()).files; } catch { id = null; }
   }
   if (!id) {
-    const body = JSON.stringify({ purpose: form.dataset.upload });
+    const body = JSON.stringify({ purpose });
     const answer = await ask("/api/v1/uploads", { method: "POST", body, headers: { "Content-Type": "application/json" } });
     id = (await answer.json()).id;
     localStorage.setItem(key, id);
   }
-  await inParallel(form.chosen, async entry => {
+  await inParallel(drop.chosen, async entry => {
     const known = here[entry.name] || 0;
     if (known === entry.file.size && entry.name in here) sending.add(known, false);
     else await sendFile(id, entry, known, sending);
@@ -139,41 +139,63 @@ async function upload(form) {
   return id;
 }
 
-async function tryOut(form, fields) {
-  if (form.chosen.some(entry => !IMAGE.test(entry.name) && !/\.zip$/i.test(entry.name))) throw new Error("Only images and zips of images can be tried; keep a run in the workspace.");
+// Images are tried in memory; false where it is a run (or a zip with one), or more than is held there: those are tried as a job.
+async function triedInMemory(form, drop, fields) {
+  if (drop.chosen.some(entry => !IMAGE.test(entry.name) && !/\.zip$/i.test(entry.name))) return false;
+  const total = drop.chosen.reduce((sum, entry) => sum + entry.file.size, 0);
+  if (total > Number(form.dataset.tryBytes) || drop.chosen.length > Number(form.dataset.tryImages)) return false;
   const begun = await (await ask(form.dataset.try, { method: "POST", body: fields })).json();
-  const sending = new Sending(form);
-  await inParallel(form.chosen, async entry => {
-    await ask(form.dataset.try + "/" + begun.id + "?name=" + encodeURIComponent(entry.name), { method: "POST", body: entry.file });
-    sending.add(entry.file.size, true);
-  });
+  const sending = new Sending(drop);
+  try {
+    await inParallel(drop.chosen, async entry => {
+      await ask(form.dataset.try + "/" + begun.id + "?name=" + encodeURIComponent(entry.name), { method: "POST", body: entry.file });
+      sending.add(entry.file.size, true);
+    });
+  } catch (error) {
+    if (error.status !== 409) throw error;
+    return false;
+  }
   window.location.assign(begun.location);
+  return true;
 }
 
-function prepare(form) {
-  form.chosen = [];
-  for (const input of form.querySelectorAll("[data-files]")) {
-    input.addEventListener("change", () => choose(form, [...input.files].map(file => ({ name: file.webkitRelativePath || file.name, file }))));
+function prepareDrop(drop) {
+  drop.chosen = [];
+  for (const input of drop.querySelectorAll("[data-files]")) {
+    input.addEventListener("change", () => choose(drop, [...input.files].map(file => ({ name: file.webkitRelativePath || file.name, file }))));
   }
-  const drop = form.querySelector("[data-drop]");
   drop.addEventListener("dragover", event => { event.preventDefault(); drop.classList.add("over"); });
   drop.addEventListener("dragleave", () => drop.classList.remove("over"));
   drop.addEventListener("drop", async event => {
     event.preventDefault();
     drop.classList.remove("over");
-    choose(form, await entriesOf(event.dataTransfer.items));
+    choose(drop, await entriesOf(event.dataTransfer.items));
   });
+}
+
+async function sendForm(form, drops, fields) {
+  const [first] = drops, trying = form.dataset.try && fields.get("keep") === "no";
+  if (trying && first.chosen.length && await triedInMemory(form, first, fields)) return;
+  for (const drop of drops) {
+    if (drop.chosen.length) fields.set(drop.dataset.drop, await upload(drop, trying ? "try" : form.dataset.upload));
+  }
+  await go(await ask(form.getAttribute("action"), { method: "POST", body: fields }));
+}
+
+function prepare(form) {
+  const drops = [...form.querySelectorAll("[data-drop]")], [first] = drops;
+  drops.forEach(prepareDrop);
   form.addEventListener("submit", async event => {
     event.preventDefault();
-    if (!form.chosen.length) { notice("Choose files first."); return; }
+    const elsewhere = ["folder", "address"].filter(name => form.elements[name] && form.elements[name].value.trim());
+    if (!first.chosen.length && !elsewhere.length) { notice("Choose files first."); return; }
+    if (elsewhere.length + (first.chosen.length ? 1 : 0) > 1) { notice("Choose one source: files, a folder on the server, or an address."); return; }
     const button = form.querySelector("button[type=submit]");
     button.disabled = true;
     const fields = new URLSearchParams([...new FormData(form)].filter(([, value]) => typeof value === "string"));
-    if (!fields.get("title")) fields.set("title", form.chosen[0].name.split("/")[0] + (form.chosen.length > 1 && !form.chosen[0].name.includes("/") ? " and " + (form.chosen.length - 1) + " more" : ""));
+    if (!fields.get("title") && first.chosen.length) fields.set("title", first.chosen[0].name.split("/")[0] + (first.chosen.length > 1 && !first.chosen[0].name.includes("/") ? " and " + (first.chosen.length - 1) + " more" : ""));
     try {
-      if (form.dataset.try && fields.get("keep") === "no") { await tryOut(form, fields); return; }
-      fields.set("upload", await upload(form));
-      await go(await ask(form.getAttribute("action"), { method: "POST", body: fields }));
+      await sendForm(form, drops, fields);
     } catch (error) {
       notice(error.message || "The line was cut. Press the button again: the upload goes on where it was.");
       button.disabled = false;
@@ -220,7 +242,8 @@ document.querySelectorAll("form[data-table]").forEach(form => {
       const answer = await ask(form.dataset.table + "?name=" + encodeURIComponent(input.files[0].name), { method: "PUT", body: input.files[0] });
       const found = await answer.json();
       notice(found.message, true);
-      if (found.attached) setTimeout(() => window.location.reload(), 2500); // the page shows what was attached
+      if (form.dataset.into) htmx.ajax("GET", form.dataset.table, { target: form.dataset.into, swap: "outerHTML" });
+      else if (found.attached) setTimeout(() => window.location.reload(), 2500); // the page shows what was attached
     } catch (error) { notice(error.message); }
     input.value = "";
   });
