@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import inspect
 import os
 import re
 import shutil
@@ -93,6 +94,25 @@ def test_the_image_asks_for_extras_and_files_that_there_are(dockerfile: list[Ins
     assert scikit is not None and scikit[1] in extras["train"]
     for name in context_files():
         assert (ROOT / name).exists(), name
+
+
+def test_the_page_for_operators_knows_every_variable_and_argument(dockerfile: list[Instruction]) -> None:
+    from plankter.service import deepaas_module, oscar, platform_files
+
+    page = (ROOT / "docs" / "ai4os.md").read_text(encoding="utf-8")
+    usual = {
+        "SHELL",
+        "PYTHONUNBUFFERED",
+        "MLFLOW_DISABLE_TELEMETRY",
+        "NVIDIA_VISIBLE_DEVICES",
+        "NVIDIA_DRIVER_CAPABILITIES",
+    }
+    names = set(environment_of(dockerfile)) - usual
+    names |= {deepaas_module.WORKSPACE_VARIABLE, deepaas_module.MODEL_VARIABLE, platform_files.DATA_VARIABLE}
+    for function in (deepaas_module.predict, deepaas_module.train):
+        names |= set(inspect.signature(function).parameters) - {"_"}
+    for name in names | set(oscar.ARGUMENTS):
+        assert f"`{name}`" in page or f'"{name}"' in page, name
 
 
 def context_files() -> list[str]:
