@@ -162,7 +162,8 @@ def answer_all(
         The answers in the order of the inputs, and how many inputs gave nothing at all.
     """
     taxa = {taxon.class_id: taxon for taxon in shipped_class_list()}
-    answers, refused, taken = [], 0, set[str]()
+    answers: list[dict[str, Any]] = []
+    refused, taken = 0, set[str]()
     for path in inputs:
         try:
             request = read_request(path)
