@@ -184,7 +184,9 @@ def test_an_evaluation_is_looked_into(server: Server, page: Any, demo_zip: Path)
     ends(page, "Confusion matrix and thresholds")
     page.click("text=Confusion matrix and thresholds")
     page.wait_for_selector("[data-said]:has-text('105 of 105 images accepted')")
-    before = {name: page.inner_text(f"[data-figures] [data-figure={name}]") for name in ("precision", "recall", "coverage")}
+    before = {
+        name: page.inner_text(f"[data-figures] [data-figure={name}]") for name in ("precision", "recall", "coverage")
+    }
     assert before["coverage"] == "100.0 %" and before["precision"] == before["recall"]
     page.focus("#t-all")
     page.keyboard.press("End")  # a score of 1
@@ -202,7 +204,9 @@ def test_an_evaluation_is_looked_into(server: Server, page: Any, demo_zip: Path)
     first = page.evaluate("() => document.activeElement.getAttribute('aria-label')")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("End")
-    count, label = page.evaluate("() => [document.activeElement.innerText, document.activeElement.getAttribute('aria-label')]")
+    count, label = page.evaluate(
+        "() => [document.activeElement.innerText, document.activeElement.getAttribute('aria-label')]"
+    )
     assert label != first and page.locator("[data-matrix] a[tabindex='0']").count() == 1
     page.keyboard.press("Enter")
     page.wait_for_selector("#cell .grid img")
@@ -241,7 +245,9 @@ def test_the_map_leads_to_the_runs_of_a_place(server: Server, page: Any, shared_
         page.goto(server.url + "/runs")
     name = page.locator("tbody th a").first.inner_text()
     table = tmp_path / "samples.csv"
-    table.write_text(f"run,sample,station,latitude,longitude,time\n{name},s40,40,51.5,2.9,2015-01-09T10:00:00Z\n", encoding="utf-8")
+    table.write_text(
+        f"run,sample,station,latitude,longitude,time\n{name},s40,40,51.5,2.9,2015-01-09T10:00:00Z\n", encoding="utf-8"
+    )
     page.set_input_files("form[data-table] input", table)
     page.wait_for_selector("#notice:has-text('1 runs were given their sample')")
     page.wait_for_selector("svg a[aria-label^='40, 51.5° N 2.9° E']")  # the page loads itself again

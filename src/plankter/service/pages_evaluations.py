@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -31,7 +31,7 @@ def evaluation(
     found = find_evaluation(service, key)
     asked = true or given or errors
     chosen = found.select(true or None, given or None, errors) if asked else None
-    cell = {
+    cell: dict[str, Any] = {
         "found": found, "true": true or "", "given": given or "", "errors": errors, "start": start, "step": PAGE,
         "true_name": found.name_of(found.position(true)) if true else None,
         "given_name": found.name_of(found.position(given)) if given else None,
