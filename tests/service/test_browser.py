@@ -187,6 +187,89 @@ def test_a_model_is_evaluated_and_a_set_transformed(server: Server, page: Any, d
     page.wait_for_selector("figure img")
 
 
+def test_an_evaluation_is_looked_into(server: Server, page: Any, demo_zip: Path) -> None:
+    page.goto(server.url + "/models/flowcam")
+    choose(page, demo_zip)
+    send(page, "**/jobs/*")
+    ends(page, "Confusion matrix and thresholds")
+    page.click("text=Confusion matrix and thresholds")
+    page.wait_for_selector("[data-said]:has-text('105 of 105 images accepted')")
+    before = {
+        name: page.inner_text(f"[data-figures] [data-figure={name}]") for name in ("precision", "recall", "coverage")
+    }
+    assert before["coverage"] == "100.0 %" and before["precision"] == before["recall"]
+    page.focus("#t-all")
+    page.keyboard.press("End")  # a score of 1
+    page.wait_for_selector("[data-figure=left]:has-text('105')")
+    page.keyboard.press("Home")
+    page.wait_for_selector("[data-figure=left]:text-is('0')")
+    place = page.locator("[data-classes] tbody tr").first.get_attribute("data-class")
+    page.select_option("#t-add", place)
+    page.keyboard.press("End")  # the slider of the class has the focus
+    page.wait_for_selector(f"[data-class='{place}'] [data-figure=recall]:text-is('0.0 %')")
+    page.click("button:has-text('Remove')")
+    page.wait_for_selector("[data-figure=left]:text-is('0')")
+    page.click("text=All classes")
+    page.focus("[data-matrix] td a[tabindex='0']")
+    first = page.evaluate("() => document.activeElement.getAttribute('aria-label')")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("End")
+    count, label = page.evaluate(
+        "() => [document.activeElement.innerText, document.activeElement.getAttribute('aria-label')]"
+    )
+    assert label != first and page.locator("[data-matrix] a[tabindex='0']").count() == 1
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#cell .grid img")
+    assert page.locator("#cell .grid li").count() == min(int(count), 48) and "true=" in page.url
+    page.click("#cell .grid li:first-child a")
+    page.wait_for_selector("#detail :text('its folder says')")
+    assert page.evaluate("() => document.querySelector('#cell .grid img').naturalWidth") > 0
+
+
+def test_two_evaluations_are_compared_and_drift_is_shown(server: Server, page: Any, demo_zip: Path) -> None:
+    page.goto(server.url + "/compare")
+    page.select_option("#against", label=page.locator("#against option").first.inner_text())
+    choose(page, demo_zip)
+    send(page, "**/comparisons/*")
+    page.wait_for_selector("h2:has-text('Classes won and lost'), .bad")
+    assert "can be told from chance" in page.inner_text(".lead") and page.locator("figure svg circle").count() == 2
+    page.goto(server.url + "/compare")
+    page.click("button:has-text('Compare')")
+    page.wait_for_url("**/comparisons/*")
+    page.wait_for_selector("h2:has-text('Who was right'), .bad")
+    assert not page.locator(".bad").count(), page.inner_text("main")
+    page.goto(server.url + "/drift")
+    page.click("button:has-text('Compare')")
+    page.wait_for_selector("button:has-text('Compare again'), .bad")
+    page.click("figure svg a")
+    assert "#run-" in page.url and page.locator("tr:target .verdict").count() == 1
+
+
+def test_the_map_leads_to_the_runs_of_a_place(server: Server, page: Any, shared_data: Path, tmp_path: Path) -> None:
+    page.goto(server.url + "/runs")
+    if not page.locator("tbody th a").count():  # this test alone
+        page.goto(server.url + "/analyse")
+        choose(page, shared_data / "flowcam" / "416_Station40_09012015_10x", folder=True)
+        send(page, "**/jobs/*")
+        ends(page, "Look at the results")
+        page.goto(server.url + "/runs")
+    name = page.locator("tbody th a").first.inner_text()
+    table = tmp_path / "samples.csv"
+    table.write_text(
+        f"run,sample,station,latitude,longitude,time\n{name},s40,40,51.5,2.9,2015-01-09T10:00:00Z\n", encoding="utf-8"
+    )
+    page.set_input_files("form[data-table] input", table)
+    page.wait_for_selector("#notice:has-text('1 runs were given their sample')")
+    page.wait_for_selector("svg a[aria-label^='40, 51.5° N 2.9° E']")  # the page loads itself again
+    page.focus("svg a[aria-label^='40, ']")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("h2:has-text('1 run of position 51.5000,2.9000')")
+    page.focus("svg a[aria-label^='2015-01-09']")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("h2:has-text('1 run of 2015-01-09')")
+    assert name in page.inner_text("tbody")
+
+
 def test_a_job_is_cancelled(server: Server, page: Any, demo_zip: Path) -> None:
     page.goto(server.url + "/transform")
     choose(page, demo_zip)
@@ -241,7 +324,10 @@ def test_every_page_fits_and_can_be_read(server: Server, browser: Any, scheme: s
             tab.goto(server.url + "/runs")
             runs = [str(a.get_attribute("href")) for a in tab.locator("tbody th a").all()]
             more = [path for run in runs[:1] for path in (run, run.replace("/runs/", "/results/run/"))]
-            for path in ("/", "/analyse", "/train", "/transform", "/runs", "/models", "/models/flowcam", "/jobs", "/api",
+            for start, inside in (("/models", "/evaluations/"), ("/compare", "/comparisons/")):
+                tab.goto(server.url + start)
+                more += [str(a.get_attribute("href")) for a in tab.locator(f"a[href^='{inside}']").all()][:1]
+            for path in ("/", "/analyse", "/train", "/transform", "/runs", "/models", "/models/flowcam", "/compare", "/drift", "/jobs", "/api",
                          "/nothing", *jobs[:3], *more):  # fmt: skip
                 tab.goto(server.url + path)
                 wide = tab.evaluate(_WIDE)

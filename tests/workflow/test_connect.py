@@ -23,6 +23,7 @@ from plankter._errors import SettingsError, StoreError
 from plankter.store.source_images import DEAD, NO_IMAGE, ODD, OUTSIDE
 from plankter.workflow import connect as connect_step
 from plankter.workflow.connect import connect, follow, ledger_path
+from plankter.workflow.connect_look import IMAGE_CHANGED
 from plankter.workflow.connect_propose import propose
 from plankter.workflow.workspace import Workspace, init_workspace, open_workspace
 
@@ -134,9 +135,9 @@ def test_what_changes_in_the_source_is_taken_over(
     other = {"image_id": "other", "updated_at": institute.WHEN + timedelta(days=9)}
     database.rois.update_one({"_id": key}, {"$set": other})
     found = connect(workspace, mapping)
-    assert found["new"] == 0 and counts(found)[connect_step.IMAGE_CHANGED] == 1
+    assert found["new"] == 2 and counts(found)[IMAGE_CHANGED] == 1
     whole = connect(workspace, mapping, whole=True)
-    assert whole["new"] == 2 and len(particles(workspace)) == 22
+    assert whole["new"] == 0 and len(particles(workspace)) == 22
     database.rois.delete_one({"_id": key})
     assert counts(connect(workspace, mapping, whole=True))["the document left the source; its particle stays"] == 1
     assert len(particles(workspace)) == 22 and workspace.catalogue.check() == []

@@ -180,12 +180,59 @@ def test_an_explanation_names_the_class_and_draws_it(images: Path, tmp_path: Pat
     assert asked["class_id"] == "Copepoda_adult" and asked["best"] == found["best"]
 
 
+@pytest.mark.parametrize("method", ["occlusion", "rise", "cam"])
+def test_every_method_draws_and_is_checked(images: Path, tmp_path: Path, method: str) -> None:
+    image = np.full((80, 80), 190, np.uint8)  # a rod in one corner: what the model sees, if it sees anything
+    cv2.line(image, (8, 10), (38, 22), 40, 5)
+    cv2.imwrite(str(tmp_path / "rod.png"), image)
+    found = explain(tmp_path / "rod.png", tmp_path / "e.png", method=method, masks=200, precision="f32")
+    assert found["method"] == method and (tmp_path / "e.png").stat().st_size > 5_000
+    assert ("masks" in found, "patch_px" in found, "largest_part" in found) == (
+        method == "rise", method == "occlusion", method == "cam",
+    )  # fmt: skip
+    check = found["check"]
+    assert all(0 <= check[name] <= 1 for name in ("deletion", "insertion", "random_deletion", "random_insertion"))
+    if method != "cam":  # three cells a side are too coarse to promise it
+        assert check["better_than_random"]
+
+
+def test_a_head_of_chance_gives_another_map(images: Path, other: Path, tmp_path: Path) -> None:
+    """The sanity test of Adebayo et al. 2018 (NeurIPS): a map that stays when the weights are drawn anew is an edge finder."""
+    from plankter.classify.models import load_model
+    from plankter.classify.saliency_rise import rise_map
+    from plankter.vignettes.codec import read_image
+    from plankter.workflow.engine import load_engine
+    from plankter.workflow.explain import _activation, _scores
+
+    head, facts = load_head(other), read_model_json(other)
+    rng = np.random.default_rng(3)
+    mixed = tmp_path / "mixed"
+    shutil.copytree(other, mixed)
+    save_head(mixed / "head.npz", rng.permuted(head.weight, axis=0), head.bias)
+    write_model_json(
+        mixed, name="mixed", backbone_name="n", dim=head.dim, input_px=facts["backbone"]["input_px"],
+        class_ids=tuple(facts["class_ids"]), class_counts=(3, 4, 5), temperature=1.0, card={},
+    )  # fmt: skip
+    vignette = read_image(images / "Copepoda_adult" / "Copepoda_adult_1.png", grey=True)
+    engines = [load_engine(load_model(folder), precision="f32") for folder in (other, mixed)]
+    for maps in (
+        [_activation(engine, vignette, 1) for engine in engines],
+        [rise_map(vignette, lambda v, e=engine: _scores(e, v), 1, masks=200).fall for engine in engines],
+    ):
+        alike = np.corrcoef(maps[0].ravel(), maps[1].ravel())[0, 1]
+        assert abs(alike) < 0.7
+
+
 def test_explanations_that_cannot_be_are_refused(images: Path, tmp_path: Path) -> None:
     image = images / "Tripos" / "Tripos_0.png"
     with pytest.raises(SettingsError, match=r"ends in \.png"):
         explain(image, tmp_path / "e.jpg")
     with pytest.raises(SettingsError, match="1 px or more"):
         explain(image, tmp_path / "e.png", patch_px=0)
+    with pytest.raises(SettingsError, match="occlusion, rise, cam"):
+        explain(image, tmp_path / "e.png", method="shap")
+    with pytest.raises(SettingsError, match="2 masks"):
+        explain(image, tmp_path / "e.png", method="rise", masks=1)
     with pytest.raises(NotFound, match="no class 'Whale'"):
         explain(image, tmp_path / "e.png", class_name="Whale")
     with pytest.raises(ImageError):

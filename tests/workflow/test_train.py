@@ -9,14 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
+from shape_images import SHAPES, tiny_model, write_shapes
 
 from plankter._errors import Conflict, ModelError, NotFound, PlankterError, SettingsError
-from plankter.classify.head import save_head
 from plankter.classify.lda import combine, fit_lda, gather, load_statistics
-from plankter.classify.models import load_model, read_model_json, write_model_json
+from plankter.classify.models import load_model, read_model_json
 from plankter.classify.novelty import load_reference
 from plankter.store.base import ParticleFilter
 from plankter.types import Annotation, Sample, Source, Verdict
@@ -27,33 +26,11 @@ from plankter.workflow.predict import predict
 from plankter.workflow.train import TrainConfig, train
 from plankter.workflow.workspace import init_workspace, open_workspace
 
-SHAPES = ("disc", "rod", "star")
-TINY = Path(__file__).with_name("tiny_backbone.onnx")  # by make_tiny_backbone.py: the flagship takes seconds each time
-
-
-def vignette(shape: str, seed: int) -> np.ndarray:
-    rng = np.random.default_rng((seed, len(shape)))
-    image = np.full((44 + seed % 5, 50), 200, np.uint8)
-    image += rng.integers(0, 8, image.shape, np.uint8)
-    centre = (25 + int(rng.integers(-3, 4)), 22)
-    if shape == "disc":
-        cv2.circle(image, centre, int(rng.integers(9, 15)), 60, -1)
-    elif shape == "rod":
-        cv2.line(image, (6, 10 + seed % 9), (44, 30 - seed % 9), 70, 3)
-    else:
-        for angle in np.linspace(0, 2 * np.pi, 7)[:-1] + seed:
-            tip = (int(25 + 18 * np.cos(angle)), int(22 + 18 * np.sin(angle)))
-            cv2.line(image, (25, 22), tip, 90, 1)
-    return image
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "shapes"
-    for shape in SHAPES:
-        (root / shape).mkdir(parents=True)
-        for k in range(24):
-            cv2.imwrite(str(root / shape / f"{shape}{k}.png"), vignette(shape, k))
+    write_shapes(root, SHAPES, range(24))
     (root / "rod" / "cut.png").write_bytes((root / "rod" / "rod1.png").read_bytes()[:200])
     lines = [f"{shape}{k}.png,s{k % 6},{k % 12 + 1},{k}" for shape in SHAPES for k in range(24)]
     (root.parent / "groups.csv").write_text("file,sample,month,depth_m\n" + "\n".join(lines) + "\n", encoding="utf-8")
@@ -63,14 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A model of a tiny network, whose backbone the tests train on."""
-    made = tmp_path_factory.mktemp("tiny")
-    shutil.copy(TINY, made / "backbone.onnx")
-    save_head(made / "head.npz", np.zeros((35, 2)), np.zeros(2))
-    write_model_json(
-        made, name="tiny", backbone_name="tiny", dim=35, input_px=32, class_ids=("a", "b"), class_counts=(1, 1),
-        temperature=1.0, card={},
-    )  # fmt: skip
-    return str(made)
+    return tiny_model(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +99,7 @@ def test_the_model_predicts_as_it_was_judged(trained: dict[str, Any], folder: Pa
 
 
 def test_a_class_joins_without_the_old_images(trained: dict[str, Any]) -> None:
-    old = load_statistics(Path(trained["folder"]) / "statistics.npz")
+    old = load_statistics(Path(trained["model"]) / "statistics.npz")
     more = np.random.default_rng(0).normal(size=(30, old.dim)).astype(np.float32) + old.means.mean(axis=0)
     both = combine(old, gather(more.astype(np.float32), np.zeros(30, np.int64), ("new",)))
     assert both.class_ids == (*SHAPES, "new") and fit_lda(both).weight.shape == (old.dim, 4)
@@ -159,12 +129,44 @@ def test_context_joins_the_head(folder: Path, tiny: str, tmp_path: Path) -> None
     )
     found = train(TrainConfig(model=tiny), folder=folder, table=table, context=tmp_path / "c.csv", out=tmp_path / "o")
     assert read_model_json(Path(found["model"]))["inputs"]["context"] == ["depth_m", "month_sin", "month_cos"]
-    assert evaluate(folder, model=found["model"])["top1"] > 0.6
+    assert evaluate(folder, model=found["model"])["context"]["images_known"] == 0
+    _judged_again(found, folder, tmp_path)
     with pytest.raises(SettingsError, match="takes none"):
         train(TrainConfig(mode="classical", model=tiny), folder=folder, context=tmp_path / "c.csv", out=tmp_path / "o")
     (tmp_path / "c.csv").write_text("file,station\ndisc1.png,north\n")
     with pytest.raises(SettingsError, match="station"):
         train(TrainConfig(model=tiny), folder=folder, context=tmp_path / "c.csv", out=tmp_path / "o")
+
+
+def _judged_again(found: dict[str, Any], folder: Path, tmp_path: Path) -> None:
+    """With its table a model is judged as it was in training; without, or with what does not fit, it says so."""
+    with (Path(found["folder"]) / "splits.csv").open(encoding="utf-8-sig", newline="") as file:
+        judged = [row["image"] for row in csv.DictReader(file) if row["split"] == "judge"]
+    images, table = tmp_path / "judged", tmp_path / "c.csv"
+    for name in judged:
+        (images / name).parent.mkdir(exist_ok=True, parents=True)
+        shutil.copy(folder / name, images / name)
+    given = evaluate(images, model=found["model"], context=table)
+    assert given["context"] == {"columns": ["depth_m", "month_sin", "month_cos"], "images_known": len(judged)}
+    for metric in ("images", "top1", "macro_f1"):
+        assert given[metric] == pytest.approx(found["evaluation"][metric], abs=1e-5), metric
+    assert given["log_loss"] == pytest.approx(found["evaluation"]["log_loss"], abs=0.02)
+    deep = tmp_path / "deep.csv"  # so deep that nothing but the depth decides
+    deep.write_text("file,sampled_at,depth_m\n" + "\n".join(f"{name},2020-03-01,1e6" for name in judged) + "\n")
+    assert evaluate(images, model=found["model"], context=deep)["top1"] == pytest.approx(1 / 3, abs=1e-4)
+    predict(images, tmp_path / "p.csv", model=found["model"], context=deep)
+    with (tmp_path / "p.csv").open(encoding="utf-8-sig", newline="") as file:
+        assert len({row["class_1"] for row in csv.DictReader(file)}) == 1
+    (tmp_path / "less.csv").write_text("file,month\ndisc1.png,3\n" + f"{judged[0]},3\n")
+    with pytest.raises(SettingsError, match="lacks depth_m"):
+        evaluate(images, model=found["model"], context=tmp_path / "less.csv")
+    (tmp_path / "less.csv").write_text("file,depth_m\n" + f"{judged[0]},3\n")
+    with pytest.raises(SettingsError, match="lacks date"):
+        evaluate(images, model=found["model"], context=tmp_path / "less.csv")
+    with pytest.raises(SettingsError, match="takes no context"):
+        evaluate(folder, context=table)
+    with pytest.raises(SettingsError, match="takes no context"):
+        predict(folder, tmp_path / "p.csv", context=table)
 
 
 def test_a_split_of_the_users_own_is_taken(folder: Path, tiny: str, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -129,12 +129,14 @@ class LinearFit:
         bias: float32 (classes,).
         setting: what was chosen, in words, for the record.
         held_out_loss: at that setting, None where nothing was held back.
+        shrinkage: of a discriminant, None for other heads.
     """
 
     weight: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32]
     setting: str
     held_out_loss: float | None = None
+    shrinkage: float | None = None
 
 
 def solve(found: Statistics, shrinkage: float, *, balanced: bool = False) -> LinearFit:
@@ -167,7 +169,7 @@ def solve(found: Statistics, shrinkage: float, *, balanced: bool = False) -> Lin
     weight -= weight.mean(axis=1, keepdims=True)
     bias -= bias.mean()
     words = f"shrinkage {shrinkage:g}, priors {'balanced' if balanced else 'as in the training images'}"
-    return LinearFit(weight.astype(np.float32), bias.astype(np.float32), words)
+    return LinearFit(weight.astype(np.float32), bias.astype(np.float32), words, shrinkage=shrinkage)
 
 
 def fit_lda(
@@ -196,7 +198,7 @@ def fit_lda(
         fitted = solve(found, shrinkage, balanced=balanced)
         loss = calibrated_loss(embeddings @ fitted.weight + fitted.bias, labels)
         if best is None or best.held_out_loss is None or loss < best.held_out_loss:
-            best = LinearFit(fitted.weight, fitted.bias, fitted.setting, loss)
+            best = replace(fitted, held_out_loss=loss)
     if best is None:
         raise ValueError("no shrinkage to try")
     return best

@@ -18,6 +18,7 @@ from plankter.vignettes.letterbox import LETTERBOX_VERSION
 FORMAT_VERSION = 2  # 1: linear heads with a temperature only; read as before
 MODEL_JSON, BACKBONE_FILE, HEAD_FILE, CARD_FILE = "model.json", "backbone.onnx", "head.npz", "CARD.md"
 REFERENCE_FILE = "reference.npz"
+STATISTICS_FILE = "statistics.npz"  # of a discriminant: what a class is added to later
 HEAD_KINDS = ("linear", "trees")
 BACKBONE_KINDS = ("openvino", "onnx")
 MAX_JSON_BYTES = 4_000_000
@@ -51,9 +52,9 @@ def model_id_of(folder: Path) -> str:
     Only the files a model consists of count: what an operating system leaves in a folder does not change the model.
 
     Raises:
-        ModelError: a file is missing (the card and the reference may be).
+        ModelError: a file is missing (the card, the reference and the statistics may be).
     """
-    optional = [name for name in (CARD_FILE, REFERENCE_FILE) if (folder / name).is_file()]
+    optional = [name for name in (CARD_FILE, REFERENCE_FILE, STATISTICS_FILE) if (folder / name).is_file()]
     names = [MODEL_JSON, BACKBONE_FILE, HEAD_FILE, *optional]
     digest = hashlib.sha256()
     for name in sorted(names):
@@ -114,8 +115,9 @@ def load_model(folder: Path) -> Model:
     backbone = _field(facts, "backbone", dict, path)
     head = _field(facts, "head", dict, path)
     parts = [(backbone, BACKBONE_FILE), (head, HEAD_FILE)]
-    if "reference" in facts or (folder / REFERENCE_FILE).exists():
-        parts.append((_field(facts, "reference", dict, path), REFERENCE_FILE))
+    for name, file in (("reference", REFERENCE_FILE), ("statistics", STATISTICS_FILE)):
+        if name in facts or (folder / file).exists():
+            parts.append((_field(facts, name, dict, path), file))
     for part, expected in parts:
         if part.get("file") != expected:
             raise ModelError(f"expected the file {expected!r}, got {part.get('file')!r}", path=path)
@@ -169,9 +171,10 @@ def write_model_json(
     calibration: Calibration | None = None,
     thresholds: Thresholds | None = None,
     threshold_target: str | None = None,
+    discriminant: Mapping[str, Any] | None = None,
 ) -> None:
-    """Seals a model's folder that already holds ``backbone.onnx``, ``head.npz`` and, if any, ``reference.npz``; written
-    last.
+    """Seals a model's folder that already holds ``backbone.onnx``, ``head.npz`` and, if any, ``reference.npz`` and
+    ``statistics.npz``; written last.
 
     Args:
         class_counts: training images of each class, in the order of ``class_ids``.
@@ -180,6 +183,7 @@ def write_model_json(
         inputs: what the head takes beside the embedding: names of "measures" and of "context" columns.
         thresholds: from where on something is said.
         threshold_target: what they were fitted for, in words.
+        discriminant: how the head came from ``statistics.npz``, see `plankter.classify.add_class.Recipe`.
         card: facts for people: data, metrics, licence, ...
 
     Raises:
@@ -198,7 +202,7 @@ def write_model_json(
         "head": {"file": HEAD_FILE, "sha256": file_sha256(folder / HEAD_FILE), "kind": head_kind},
         "preprocessing": LETTERBOX_VERSION,
         "temperature": calibration.temperature if calibration else temperature,
-        **_optional_parts(folder, inputs, calibration, thresholds, threshold_target),
+        **_optional_parts(folder, inputs, calibration, thresholds, threshold_target, discriminant),
         "class_ids": list(class_ids),
         "training_class_counts": dict(zip(class_ids, class_counts, strict=True)),
         "card": dict(card),
@@ -214,6 +218,7 @@ def _optional_parts(
     calibration: Calibration | None,
     thresholds: Thresholds | None,
     target: str | None,
+    discriminant: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     parts: dict[str, Any] = {}
     if inputs:
@@ -224,6 +229,9 @@ def _optional_parts(
         parts["thresholds"] = {**asdict(thresholds), "target": target}
     if (folder / REFERENCE_FILE).is_file():
         parts["reference"] = {"file": REFERENCE_FILE, "sha256": file_sha256(folder / REFERENCE_FILE)}
+    if (folder / STATISTICS_FILE).is_file():
+        noted = {"file": STATISTICS_FILE, "sha256": file_sha256(folder / STATISTICS_FILE)}
+        parts["statistics"] = {**(discriminant or {}), **noted}
     return parts
 
 

@@ -95,29 +95,48 @@ def fit_reference(
     if n < 2:
         raise ValueError("a reference needs two images at least")
     counts = np.bincount(labels, minlength=classes)
-    mean = embeddings.mean(axis=0, dtype=np.float64)
     centres = np.zeros((classes, dim))
-    within = np.zeros((dim, dim))
+    scatter = np.zeros((dim, dim))
     for c in np.flatnonzero(counts):
         mine = embeddings[labels == c].astype(np.float64)
         centres[c] = mine.mean(axis=0)
         mine -= centres[c]
-        within += mine.T @ mine
-    within /= max(n - int(np.count_nonzero(counts)), 1)
+        scatter += mine.T @ mine
+    rows = _balanced_sample(labels, classes, seed)
+    return reference_of(counts, centres, scatter, embeddings[rows], labels[rows])
+
+
+def reference_of(
+    counts: npt.NDArray[np.number],
+    centres: npt.NDArray[np.float64],
+    scatter: npt.NDArray[np.float64],
+    embeddings: npt.NDArray[np.floating],
+    labels: npt.NDArray[np.integer],
+) -> Reference:
+    """The reference from sums over a training set.
+
+    Args:
+        counts: (classes,) images.
+        centres: (classes, dim) means of the classes.
+        scatter: (dim, dim), as in `plankter.classify.lda.Statistics`.
+        embeddings, labels: (m, dim) and (m,) of the sample that is kept.
+    """
+    n, present, dim = float(counts.sum()), counts > 0, centres.shape[1]
+    mean = (counts[:, None] * centres).sum(axis=0) / n
+    within = scatter / max(n - int(np.count_nonzero(present)), 1)
     within[np.diag_indices(dim)] += RIDGE * max(float(np.trace(within)) / dim, 1e-12)
-    present = counts > 0
     values, vectors = np.linalg.eigh(within)
     whiten = vectors / np.sqrt(values)
     spread = (centres[present] - mean) @ whiten
     _, _, axes = np.linalg.svd(spread, full_matrices=False)
-    components = whiten @ axes[: min(AXES, len(axes))].T
-    scale = np.ones(components.shape[1])
-    placed = np.full((classes, components.shape[1]), np.nan)
+    # k classes lie in k - 1 directions; what the decomposition gives beyond them is noise of its arithmetic
+    components = whiten @ axes[: max(1, min(AXES, len(axes), int(present.sum()) - 1))].T
+    placed = np.full((len(counts), components.shape[1]), np.nan)
     placed[present] = (centres[present] - mean) @ components
-    rows = _balanced_sample(labels, classes, seed)
     return Reference(
-        embeddings[rows].astype(np.float16), labels[rows].astype(np.int16), (counts / n).astype(np.float32),
-        mean.astype(np.float32), components.astype(np.float32), scale.astype(np.float32), placed.astype(np.float32),
+        embeddings.astype(np.float16), labels.astype(np.int16), (counts / n).astype(np.float32),
+        mean.astype(np.float32), components.astype(np.float32), np.ones(components.shape[1], np.float32),
+        placed.astype(np.float32),
     )  # fmt: skip
 
 

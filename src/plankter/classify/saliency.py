@@ -68,22 +68,32 @@ def occlusion_map(
         raise ValueError(f"expected a patch of 1 px or more, got {patch}")
     step = max(1, patch // STEPS_PER_PATCH)
     places = [(y, x) for y in patch_starts(height, patch, step) for x in patch_starts(width, patch, step)]
-    whole = _own_scores(score, grey[None], class_position)[0]
+    whole = own_scores(score, grey[None], class_position)[0]
     background = border_grey(grey)
     sums, times = np.zeros((height, width)), np.zeros((height, width))
-    batch = int(np.clip(BATCH_BYTES // grey.size, 1, LARGEST_BATCH))
+    batch = batch_for(grey.size)
     for start in range(0, len(places), batch):
         part = places[start : start + batch]
         tried = np.repeat(grey[None], len(part), axis=0)
         for k, (y, x) in enumerate(part):
             tried[k, y : y + patch, x : x + patch] = background
-        for own, (y, x) in zip(_own_scores(score, tried, class_position), part, strict=True):
+        for own, (y, x) in zip(own_scores(score, tried, class_position), part, strict=True):
             sums[y : y + patch, x : x + patch] += whole - own
             times[y : y + patch, x : x + patch] += 1
     return OcclusionMap((sums / times).astype(np.float32), float(whole), patch, len(places))
 
 
-def _own_scores(score: Scores, tried: Vignettes, position: int) -> npt.NDArray[np.float64]:
+def batch_for(pixels: int) -> int:
+    """How many vignettes of so many pixels are tried at once."""
+    return int(np.clip(BATCH_BYTES // max(pixels, 1), 1, LARGEST_BATCH))
+
+
+def own_scores(score: Scores, tried: Vignettes, position: int) -> npt.NDArray[np.float64]:
+    """The scores (n,) of one class.
+
+    Raises:
+        ValueError: scores of another shape than (n, classes), or no such class.
+    """
     scores = np.asarray(score(tried), np.float64)
     if scores.ndim != 2 or len(scores) != len(tried) or not 0 <= position < scores.shape[1]:
         raise ValueError(f"scores {scores.shape} do not fit {len(tried)} vignettes and class {position}")

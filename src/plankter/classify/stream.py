@@ -204,23 +204,26 @@ def classify_stream(
     done = 0
     running: deque[Future[_Done]] = deque()
     batch_size = int(getattr(backbone, "batch", DEFAULT_BATCH))
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="classify")
 
-    def collect() -> None:
+    def add(finished: _Done) -> None:
         nonlocal done
-        finished = running.popleft().result()
         collected.add(finished)
         done += len(finished.keys)
         if progress is not None:
             progress(done, total)
 
+    if total is not None and total <= batch_size:  # no thread is started for one batch
+        for batch in _batches(items, batch_size):
+            add(work(batch))
+        return collected.result()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="classify")
     try:
         for batch in _batches(items, batch_size):
             running.append(pool.submit(work, batch))
             if len(running) >= workers * BATCHES_AHEAD:
-                collect()
+                add(running.popleft().result())
         while running:
-            collect()
+            add(running.popleft().result())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     return collected.result()

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from plankter.cli import app
-from plankter.cli.models import ClassMix, ModelName
+from plankter.cli.models import ClassMix, ContextTable, ModelName
 from plankter.cli.output import HERE, AsJson, WorkspaceDir, emit, progress_bars, reporting
 
 Labelled = Annotated[Path, typer.Option("--images", help="Folder that holds one folder of images a class.")]
@@ -43,6 +43,7 @@ def evaluate(
     mix: Mix = "as-is",
     groups: Groups = None,
     half: Half = "all",
+    context: ContextTable = None,
     class_mix: ClassMix = None,
     workspace: WorkspaceDir = HERE,
     as_json: AsJson = False,
@@ -54,7 +55,7 @@ def evaluate(
     with reporting(as_json), maybe_workspace(workspace) as opened, progress_bars() as progress:
         found = run(
             images, model=model, workspace=opened, class_mix=class_mix, report=report, mix=mix, groups=groups,
-            against=against, half=half, progress=progress,
+            against=against, half=half, context=context, progress=progress,
         )  # fmt: skip
         emit(found, as_json, _evaluate_text)
 
@@ -79,6 +80,10 @@ def _evaluate_text(found: dict[str, Any]) -> Iterator[str]:
         yield f"by {column}"
         for row in rows:
             yield f"  {row['group']:<24}{row['images']:>8} images {100 * row['top1']:6.2f} % right"
+    if "context" in found:
+        known = found["context"]["images_known"]
+        lacking = "" if known else "; warning: the model takes it, name its table with --context"
+        yield f"  context ({', '.join(found['context']['columns'])}) known of {known} images{lacking}"
     if found["unknown_folders"]:
         yield f"  left out, no class of the model: {', '.join(found['unknown_folders'])}"
     if "report" in found:
@@ -94,31 +99,52 @@ def _comparison_text(found: dict[str, Any]) -> Iterator[str]:
 
 @app.command()
 def explain(
-    image: Annotated[Path, typer.Option("--image", help="The image to explain.")],
+    image: Annotated[
+        Path, typer.Option("--image", help="The image; in a workspace also RUN:INDEX, one of its particles.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="PNG file to write.")],
     model: ModelName = "flowcam",
     class_name: Annotated[
         str | None, typer.Option("--class", help="Class asked about; without it the one of the highest score.")
     ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            help="occlusion covers it piece by piece, rise by random masks, cam reads the network's last map (coarse, at once).",
+        ),
+    ] = "occlusion",
     patch: Annotated[
-        int | None, typer.Option("--patch", help="Side in px of what is covered at a time; a fifth of the longer side.")
+        int | None,
+        typer.Option("--patch", help="Of occlusion: side in px of what is covered; a fifth of the longer side."),
     ] = None,
+    masks: Annotated[int, typer.Option("--masks", help="Of rise: how many masks are tried.")] = 1000,
     workspace: WorkspaceDir = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Draw which part of an image speaks for a class: cover it piece by piece and see how far the score falls."""
+    """Draw which part of an image speaks for a class, and say whether the map beats random ones."""
     from plankter.workflow.explain import explain as run
     from plankter.workflow.workspace import maybe_workspace
 
     with reporting(as_json), maybe_workspace(workspace) as opened, progress_bars() as progress:
         found = run(
-            image, out, model=model, class_name=class_name, patch_px=patch, workspace=opened, progress=progress
+            image, out, model=model, class_name=class_name, method=method, patch_px=patch, masks=masks,
+            workspace=opened, progress=progress,
         )  # fmt: skip
         emit(found, as_json, _explain_text)
 
 
 def _explain_text(found: dict[str, Any]) -> Iterator[str]:
+    place = f"x {found['x_px']}, y {found['y_px']} px"
+    if "largest_fall" in found:
+        most = f"it falls most, by {found['largest_fall']:.2f}, where the image is covered around {place}"
+    else:
+        most = f"most of it comes from around {place}"
+    yield f"{found['class_id']}, score {found['score']:.2f}; {most}; written to {found['out']}"
+    check = found["check"]
     yield (
-        f"{found['class_id']}, score {found['score']:.2f}; it falls most, by {found['largest_fall']:.2f}, where the image "
-        f"is covered around x {found['x_px']}, y {found['y_px']} px; written to {found['out']}"
+        f"covered in the order of the map the mean score is {check['deletion']:.2f} (random maps "
+        f"{check['random_deletion']:.2f}), uncovered {check['insertion']:.2f} (random {check['random_insertion']:.2f})"
     )
+    if not check["better_than_random"]:
+        yield "warning: the map does no better than random ones; do not rely on it"

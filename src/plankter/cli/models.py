@@ -22,12 +22,19 @@ ClassMix = Annotated[
 ]
 
 
+ContextTable = Annotated[
+    Path | None,
+    typer.Option("--context", help="For a model trained with context: CSV with file and the same columns."),
+]
+
+
 @app.command()
 def predict(
     images: Images,
     out: Annotated[Path, typer.Option("--out", help="CSV or Parquet, by the ending.")],
     model: ModelName = "flowcam",
     class_mix: ClassMix = None,
+    context: ContextTable = None,
     workspace: WorkspaceDir = HERE,
     as_json: AsJson = False,
 ) -> None:
@@ -36,7 +43,9 @@ def predict(
     from plankter.workflow.workspace import maybe_workspace
 
     with reporting(as_json), maybe_workspace(workspace) as opened, progress_bars() as progress:
-        found = run(images, out, model=model, workspace=opened, class_mix=class_mix, progress=progress)
+        found = run(
+            images, out, model=model, workspace=opened, class_mix=class_mix, context=context, progress=progress
+        )  # fmt: skip
         emit(found, as_json, _predict_text)
 
 

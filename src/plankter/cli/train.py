@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from plankter._errors import SettingsError
 from plankter.cli import app
 from plankter.cli.output import HERE, AsJson, WorkspaceDir, emit, progress_bars, reporting
 
@@ -56,6 +57,12 @@ def train(
     seed: Annotated[int, _option("seed", "Same seed, same split and model.")] = 0,
     name: Annotated[str | None, _option("name", "Of the new model.")] = None,
     out: Annotated[Path | None, _option("out", "Where the run folder is made; else 'trainings'.")] = None,
+    add_to: Annotated[
+        str | None,
+        _option(
+            "add-to", "Add the classes of --images to this model (of --mode head --head lda), by name, id or folder."
+        ),
+    ] = None,
     estimate: Annotated[bool, _option("estimate", "Say how long it would take, and stop.")] = False,
     compare: Annotated[bool, _option("compare", "Fit every candidate on the same split and compare them.")] = False,
     candidates: Annotated[
@@ -74,6 +81,17 @@ def train(
             "finetune" if finetune else mode, head, classifier, features, model, balance, seed, name, imported,
             network, epochs, px, start, force_context, augmentation,
         )  # fmt: skip
+        if add_to is not None:
+            if images is None or compare or estimate or config.mode != "head":
+                raise SettingsError("--add-to goes with --images and mode head, and without --compare and --estimate")
+            from plankter.workflow.train_add import add_images
+
+            found = add_images(
+                add_to, images, workspace=opened, table=groups, context=context, out=out, name=name, seed=seed,
+                progress=progress,
+            )  # fmt: skip
+            emit(found, as_json, _added_text)
+            return
         if compare:
             from plankter.workflow.compare import compare as run_compare
 
@@ -116,6 +134,19 @@ def _train_text(found: dict[str, Any]) -> Iterator[str]:
     yield from (f"warning: {text}" for text in found["warnings"])
     yield from _problems_text(found)
     yield f"use it with --model {found['name']} in this workspace, or --model {found['model']}; details in {found['folder']}"
+
+
+def _added_text(found: dict[str, Any]) -> Iterator[str]:
+    added = found["added"]
+    new, more = (", ".join(added[key]) or "none" for key in ("classes", "more_of"))
+    yield f"{added['images']:,} images joined {added['old_images']:,}: new classes {new}; more images of {more}"
+    if added["old_sample"]:
+        kept = added["old_sample"]
+        yield (
+            f"of {kept['images']:,} old images that are kept, {100 * kept['right_after']:.1f} % are right now, "
+            f"{100 * kept['right_before']:.1f} % before; {100 * kept['taken_for_new']:.1f} % are taken for a new class"
+        )
+    yield from _train_text(found)
 
 
 def _compare_text(found: dict[str, Any]) -> Iterator[str]:

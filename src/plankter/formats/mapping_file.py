@@ -36,7 +36,9 @@ class Value:
 
 @dataclass(frozen=True)
 class SourceMapping:
-    """``[source]``: which collection. ``changed`` names a field that grows with every change of a document."""
+    """``[source]``: which collection. ``changed`` names a field that grows with every change of a document;
+    ``skew_s`` says by how much the clocks of those who write it differ at most, and every ``compare_h`` hours that field
+    is read of every document."""
 
     address: str
     collection: str
@@ -44,6 +46,8 @@ class SourceMapping:
     database: str | None = None
     filter: Mapping[str, Any] = field(default_factory=dict)
     changed: str | None = None
+    skew_s: float = 300.0
+    compare_h: float = 24.0
     documents_per_s: float | None = None
     megabytes_per_s: float | None = None
     primary: bool = False
@@ -177,6 +181,11 @@ def _positive(value: Any) -> str | None:
     return None if good else f"a number above 0, got {value!r}"
 
 
+def _not_negative(value: Any) -> str | None:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    return None if good else f"0 or a number above, got {value!r}"
+
+
 def _count(value: Any) -> str | None:
     good = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 50_000
     return None if good else f"a whole number of 1 to 50000, got {value!r}"
@@ -190,6 +199,7 @@ def _one_of(*allowed: str) -> Check:
 KEYS: dict[str, dict[str, Check]] = {
     "source": {
         "*address": _text, "*collection": _name, "name": _text, "database": _text, "filter": _table, "changed": _path,
+        "skew_s": _not_negative, "compare_h": _not_negative,
         "documents_per_s": _positive, "megabytes_per_s": _positive, "primary": _flag,
     },
     "run": {"by": _paths, "instrument": _value, "um_per_px": _value, "volume_imaged_ml": _value, "particles": _count},

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _INCHES = 4.2  # longest side of one picture
 _FLATTEST = 0.28
 _SMALLEST_FALL = 0.005  # colours of a map that is flat up to this stay pale
+FALL = "fall of the score when covered\n(below 0: it rises)"
 
 
 def saliency_png(
@@ -30,6 +31,7 @@ def saliency_png(
     title: str,
     best: Sequence[tuple[str, float]],
     um_per_px: float | None = None,
+    unit: str = FALL,
 ) -> bytes:
     """A PNG: the vignette, the map over it with its scale, and the best classes with their scores.
 
@@ -39,6 +41,7 @@ def saliency_png(
         title: class and score that the map is about.
         best: name and score of the best classes, best first.
         um_per_px: for the scale bar; px where it is None.
+        unit: what the numbers of the map are, beside its scale.
 
     Raises:
         ValueError: a map of another size than the vignette.
@@ -59,7 +62,7 @@ def saliency_png(
             figure = Figure(figsize=(2 * across + 3.4, up + 1.0), layout="constrained", dpi=130)
             left, middle, right = figure.subplots(1, 3, width_ratios=(across, across * 1.25, 2.2))
             _vignette(left, vignette, um_per_px)
-            _map(figure, middle, vignette, fall)
+            _map(figure, middle, vignette, fall, unit)
             _scores(right, best)
             figure.suptitle(title, fontsize=11, parse_math=False)
             figure.savefig(out, format="png", metadata={"Software": None})
@@ -81,7 +84,7 @@ def _vignette(axes: Axes, vignette: ImageArray, um_per_px: float | None) -> None
     axes.set_axis_off()
 
 
-def _map(figure: Figure, axes: Axes, vignette: ImageArray, fall: npt.NDArray[np.floating]) -> None:
+def _map(figure: Figure, axes: Axes, vignette: ImageArray, fall: npt.NDArray[np.floating], unit: str) -> None:
     limit = max(float(np.abs(fall).max()), _SMALLEST_FALL)
     axes.imshow(vignette, cmap="gray", vmin=0, vmax=255)
     strength = np.clip(np.abs(fall) / limit, 0, 1)
@@ -91,7 +94,7 @@ def _map(figure: Figure, axes: Axes, vignette: ImageArray, fall: npt.NDArray[np.
     bar = figure.colorbar(shown, ax=axes, shrink=0.9)
     if bar.solids is not None:
         bar.solids.set_alpha(1)
-    bar.set_label("fall of the score when covered\n(below 0: it rises)", fontsize=9)
+    bar.set_label(unit, fontsize=9)
     bar.ax.tick_params(labelsize=8)
 
 

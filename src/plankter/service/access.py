@@ -13,10 +13,11 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 from urllib.parse import parse_qs, urlencode
 
 from fastapi import Request
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -36,8 +37,11 @@ HEADERS = {
     "x-frame-options": "DENY", "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }  # fmt: skip
+_RAW = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+_NOT_KEPT = (b"cache-control", b"no-store")
 
 
+@lru_cache(1_000)
 def is_loopback(host: str) -> bool:
     """Whether a server that listens there is reached from this computer alone."""
     if host == "localhost":
@@ -120,11 +124,10 @@ class Guard:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-                if not scope["path"].startswith("/static/"):
-                    headers.setdefault("cache-control", "no-store")
+                given = message.get("headers", ())
+                names = {name.lower() for name, _ in given}
+                own = _RAW if scope["path"].startswith("/static/") else [*_RAW, _NOT_KEPT]
+                message["headers"] = [*given, *(header for header in own if header[0] not in names)]
             await send(message)
 
         refused = self._refusal(Request(scope))

@@ -186,6 +186,10 @@ def find_analysis(service: Service, kind: str, key: str) -> Analysis:
         return service.remembered(("tried", key), lambda: _of_tried(service, key))
     if kind == "try":
         return _of_try(service, service.tries.get(key))
+    if kind == "evaluation":
+        from plankter.service.evaluations import as_analysis
+
+        return service.remembered(("evaluation", key), lambda: as_analysis(service, key))
     raise NotFound("there is nothing at this address")
 
 
@@ -216,11 +220,11 @@ def _of_job(service: Service, job_id: str) -> Analysis:
     return Analysis(
         "job", job_id, job.title, str(result["model"]), tuple(class_ids), names, best, scores,
         [text or "" for text in table["decision"]], [text or "" for text in table["reason"]], table["failure"],
-        lambda number: _file(images, names[number]), None, None, _taxa(service),
+        lambda number: file_of(images, names[number]), None, None, _taxa(service),
     )  # fmt: skip
 
 
-def _file(images: Path, name: str) -> bytes:
+def file_of(images: Path, name: str) -> bytes:
     try:
         return (images / name).read_bytes()
     except OSError as error:

@@ -39,6 +39,7 @@ def create(request: Request, body: NewJob) -> JobAnswer:
     """Puts a job into the queue; it is on the disk when this answers. Its arguments by kind:
     `analyse` and `try` (upload, model, sample), `ingest` (upload), `classify` (runs, model), `inspect` (upload or imported),
     `train` (upload or imported, config, table, estimate_only), `evaluate` (upload, model, against), `register` (model),
+    `compare` (first, second: ids of evaluations, `.against` behind one for its other model), `drift` (model),
     `transform` (upload, like, like_upload, copies, balance, um_per_px, like_um_per_px, keep_jpeg, seed), `export` (format). Where the server
     allows it, `folder` (a path on it) or `remote` (address, endpoint, region, user, password) stands for an upload. What
     `try` finds is removed an hour after it has ended."""

@@ -11,16 +11,14 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
+from plankter.service.answers import many_as_object
 from plankter.service.api_shapes import ImagePrediction, PredictAnswer, PredictMany, ProblemShape
-from plankter.service.predicting import Batcher, Prediction
 from plankter.service.problems import Problem
 from plankter.service.state import Service
 from plankter.service.uploads import safe_name
-from plankter.types import Taxon
 from plankter.vignettes.codec import DEFAULT_LIMITS
 from plankter.workflow.predict import IMAGE_SUFFIXES
 
@@ -34,6 +32,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     404: {"model": ProblemShape}, 413: {"model": ProblemShape}, 422: {"model": ProblemShape},
 }  # fmt: skip
 MAX_RATIO = 200
+FEW = 8  # images that come before those of larger sets
 _ANY_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
@@ -61,37 +60,6 @@ async def read_body(request: Request, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def as_object(
-    file: str, found: Prediction, batcher: Batcher, taxa: dict[str, Taxon], top: int, scores: bool
-) -> dict[str, Any]:
-    """A prediction as `ImagePrediction`."""
-    class_ids = batcher.engine.model.class_ids
-    best = []
-    for place, score in zip(found.best[:top].tolist(), found.scores[:top].tolist(), strict=True):
-        taxon = taxa.get(class_ids[place])
-        best.append(
-            {"class_id": class_ids[place], "name": taxon.name if taxon else class_ids[place],
-             "aphia_id": taxon.aphia_id if taxon else None, "score": round(score, 6)}
-        )  # fmt: skip
-    every = None
-    if scores and len(found.best):
-        places, values = found.best.tolist(), found.scores.tolist()
-        every = {class_ids[place]: round(score, 6) for place, score in zip(places, values, strict=True)}
-    return {
-        "file": file, "top": best, "scores": every, "decision": found.decision or None,
-        "reason": found.reason or None, "uncertainty": uncertainty(found), "failure": found.failure,
-    }  # fmt: skip
-
-
-def uncertainty(found: Prediction) -> float | None:
-    """Entropy of the scores over that of equal ones: 0 where one class has all, 1 where all have the same."""
-    if len(found.scores) < 2:
-        return None
-    share = found.scores.astype(np.float64)
-    share = share[share > 0] / share.sum()
-    return round(float(-(share * np.log(share)).sum() / np.log(len(found.scores))), 6)
-
-
 async def answer(
     service: Service,
     named: Sequence[tuple[str, bytes]],
@@ -104,22 +72,12 @@ async def answer(
     batcher = service.loaded_batcher(model)
     if batcher is None:
         batcher = await asyncio.to_thread(service.batcher, model)
-    patient = len(named) > 8
-    futures = [asyncio.wrap_future(batcher.submit(data, patient=patient)) for _, data in named]
-    found = await asyncio.gather(*futures)
-    taxa = service.taxa()
-    images = [
-        as_object(name, prediction, batcher, taxa, top, scores)
-        for (name, _), prediction in zip(named, found, strict=True)
-    ]
-    images += [
-        {"file": name, "top": [], "scores": None, "decision": None, "reason": None, "uncertainty": None, "failure": why}
-        for name, why in failed.items()
-    ]  # fmt: skip
-    chosen = batcher.engine.model
-    return {
-        "model": chosen.name, "model_id": chosen.model_id, "precision": batcher.engine.backbone.precision, "images": images,
-    }  # fmt: skip
+    found = await batcher.predict([data for _, data in named], patient=len(named) > FEW)
+    answered = [(name, prediction) for (name, _), prediction in zip(named, found, strict=True)]
+    given = batcher, answered, service.taxa(), top, scores, failed
+    if len(named) <= FEW:
+        return many_as_object(*given)
+    return await asyncio.to_thread(many_as_object, *given)  # else everybody else would wait for it
 
 
 @router.post("/predict", responses={200: {"model": ImagePrediction}, **PROBLEMS}, openapi_extra=_ANY_BODY)
@@ -142,13 +100,18 @@ async def predict_many(
 ) -> JSONResponse:
     """Many images, each in base64. One that cannot be used is answered with its `failure`, beside the others."""
     service: Service = request.app.state.service
+    named, failed = await asyncio.to_thread(_decoded, body)
+    return await asyncio.to_thread(JSONResponse, await answer(service, named, model, top, scores, failed))
+
+
+def _decoded(body: PredictMany) -> tuple[list[tuple[str, bytes]], dict[str, str]]:
     named, failed = [], {}
     for image in body.images:
         try:
             named.append((image.file, base64.b64decode(image.data, validate=True)))
         except (binascii.Error, ValueError):
             failed[image.file] = "expected base64"
-    return JSONResponse(await answer(service, named, model, top, scores, failed))
+    return named, failed
 
 
 @router.post("/predict/zip", responses={200: {"model": PredictAnswer}, **PROBLEMS}, openapi_extra=_ANY_BODY)
@@ -159,9 +122,8 @@ async def predict_zip(
     service: Service = request.app.state.service
     body = await read_body(request, service.limits.body_bytes)
     limits = service.limits
-    loop = asyncio.get_running_loop()
-    named, failed = await loop.run_in_executor(None, images_of_zip, body, limits.images_at_once, limits.body_bytes)
-    return JSONResponse(await answer(service, named, model, top, scores, failed))
+    named, failed = await asyncio.to_thread(images_of_zip, body, limits.images_at_once, limits.body_bytes)
+    return await asyncio.to_thread(JSONResponse, await answer(service, named, model, top, scores, failed))
 
 
 def images_of_zip(body: bytes, max_images: int, max_bytes: int) -> tuple[list[tuple[str, bytes]], dict[str, str]]:

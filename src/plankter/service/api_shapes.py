@@ -102,7 +102,18 @@ class JobPage(Shape):
 
 class NewJob(Shape):
     kind: Literal[
-        "analyse", "ingest", "classify", "inspect", "train", "evaluate", "transform", "export", "try", "register"
+        "analyse",
+        "ingest",
+        "classify",
+        "inspect",
+        "train",
+        "evaluate",
+        "compare",
+        "drift",
+        "transform",
+        "export",
+        "try",
+        "register",
     ]
     title: Annotated[str, Field(max_length=200)] = ""
     arguments: dict[str, Any] = {}

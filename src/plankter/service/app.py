@@ -22,7 +22,10 @@ from plankter.service import (
     deepaas,
     pages,
     pages_analyse,
+    pages_compare,
     pages_config,
+    pages_drift,
+    pages_evaluations,
     pages_jobs,
     pages_models,
     pages_runs,
@@ -32,6 +35,7 @@ from plankter.service import (
 from plankter.service.access import Access, Guard
 from plankter.service.metrics import Metrics, Telemetry
 from plankter.service.problems import add_handlers
+from plankter.service.quick import Quick
 from plankter.service.sources import allowed_sources
 from plankter.service.state import Limits, Service, running
 
@@ -76,11 +80,15 @@ def create_app(
     add_handlers(app, folder)
     for module in (api_predict, api_uploads, api_jobs, api_data):
         app.include_router(module.router, prefix="/api/v1")
-    for page in (pages, pages_analyse, pages_runs, pages_models, pages_jobs, pages_sources, pages_train, pages_config):
+    for page in (
+        pages, pages_analyse, pages_runs, pages_models, pages_evaluations, pages_compare, pages_drift, pages_jobs,
+        pages_sources, pages_train, pages_config,
+    ):  # fmt: skip
         app.include_router(page.router, include_in_schema=False)
     app.include_router(deepaas.router)
     _add_operation(app)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.add_middleware(Quick, base=folder)
     app.add_middleware(Guard, access=access)
     app.add_middleware(Telemetry, metrics=metrics)  # outermost, so that refused requests are counted too
     return app

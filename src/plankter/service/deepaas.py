@@ -13,7 +13,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from plankter._errors import NotFound
-from plankter.service.api_predict import as_object, read_body
+from plankter.service.answers import as_deepaas
+from plankter.service.api_predict import read_body
+from plankter.service.deepaas_module import TRAIN_CHOICES
 from plankter.service.jobs import Job, JobFolder
 from plankter.service.multipart import Part, parts_of
 from plankter.service.pages import service_of
@@ -23,7 +25,6 @@ from plankter.service.submit import submit
 
 router = APIRouter(include_in_schema=False)
 STATUS = {"queued": "running", "running": "running", "done": "done", "failed": "error", "cancelled": "cancelled"}
-TRAIN_ARGUMENTS = {"mode": ("head", "classical", "finetune"), "balance": ("auto", "none", "resample", "loss")}
 
 
 def _model(service: Service, name: str) -> dict[str, Any]:
@@ -88,12 +89,7 @@ async def predict(request: Request, name: str) -> JSONResponse:
     found = await asyncio.wrap_future(batcher.submit(files["image"].data))
     if found.failure is not None:
         raise Problem(422, found.failure)
-    taxa = service.taxa()
-    shown = as_object(str(files["image"].filename), found, batcher, taxa, int(topk), False)
-    return JSONResponse(
-        {"status": "OK", "labels": [t["class_id"] for t in shown["top"]], "probabilities": [t["score"] for t in shown["top"]],
-         "aphia_ids": [t["aphia_id"] for t in shown["top"]], "decision": shown["decision"], "reason": shown["reason"]}
-    )  # fmt: skip
+    return JSONResponse(as_deepaas(found, batcher, service.taxa(), int(topk)))
 
 
 def _status(folder: JobFolder) -> dict[str, Any]:
@@ -192,7 +188,7 @@ def swagger(request: Request) -> dict[str, Any]:
     }  # fmt: skip
     choices = [
         {"name": key, "in": "formData", "type": "string", "enum": list(values), "default": values[0], "required": False}
-        for key, values in TRAIN_ARGUMENTS.items()
+        for key, values in TRAIN_CHOICES.items()
     ]
     response = {
         "type": "object",
@@ -200,7 +196,7 @@ def swagger(request: Request) -> dict[str, Any]:
             "status": {"type": "string"}, "labels": {"type": "array", "items": {"type": "string"}},
             "probabilities": {"type": "array", "items": {"type": "number"}},
             "aphia_ids": {"type": "array", "items": {"type": "integer"}}, "decision": {"type": "string"},
-            "reason": {"type": "string"},
+            "reason": {"type": "string"}, "model": {"type": "string"}, "model_id": {"type": "string"},
         },
     }  # fmt: skip
     answer = {"200": {"description": "OK", "schema": {"$ref": "#/definitions/ModelPredictionResponse"}}}

@@ -288,11 +288,35 @@ def evaluate(workspace: Workspace, job: JobFolder, arguments: Arguments, progres
     """How good a model is on an uploaded test set, as numbers and as a report."""
     from plankter.workflow.evaluate import evaluate as run
 
+    images = class_root(_set(workspace, arguments, progress))
     found = run(
-        class_root(_set(workspace, arguments, progress)), model=str(arguments["model"]), workspace=workspace,
-        against=arguments.get("against") or None, report=job.folder / "report.html", progress=progress,
+        images, model=str(arguments["model"]), workspace=workspace, against=arguments.get("against") or None,
+        report=job.folder / "report.html", keep=job.folder, progress=progress,
     )  # fmt: skip
-    return {**found, "report": "report.html", "numbers": "report.json"}
+    root = images.relative_to(workspace.folder).as_posix()
+    return {**found, "report": "report.html", "numbers": "report.json", "images_root": root}
+
+
+def compare(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
+    """Two evaluations on the same images beside each other, with the paired test."""
+    from plankter.workflow.evaluation_images import compare_images, read_images, tables_beside
+
+    tables = []
+    for name in ("first", "second"):
+        job_id, _, side = str(arguments[name]).partition(".")
+        tables.append(read_images(tables_beside(workspace.folder / "jobs" / job_id)[side or "first"]))
+    progress("compared", 0, 1)
+    found = compare_images(tables[0], tables[1])
+    progress("compared", 1, 1)
+    return found
+
+
+def drift(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
+    """All runs beside the training set of a model; the page of the result is written too."""
+    from plankter.workflow.drift import drift as run
+
+    found = run(workspace, model=str(arguments["model"]), report=job.folder / "report.html", progress=progress)
+    return {**found, "report": "report.html"}
 
 
 def transform(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
@@ -330,6 +354,8 @@ KINDS = {
     "inspect": Kind("Look at a training set", inspect),
     "train": Kind("Training", train),
     "evaluate": Kind("Evaluation", evaluate),
+    "compare": Kind("Comparison", compare),
+    "drift": Kind("Drift", drift),
     "transform": Kind("Transformation", transform),
     "export": Kind("Export", export),
 }

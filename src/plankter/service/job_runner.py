@@ -14,13 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from plankter._errors import Conflict
+from plankter._errors import Conflict, DiskFull
 from plankter.service.jobs import CANCELLED, FAILED, QUEUED, RUNNING, Job, JobFolder, JobStore
 
 log = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.3
 # jobs that take long wait for each other, and never keep a short one from starting
-LANES = {"train": "long", "transform": "long", "evaluate": "long"}
+LANES = {"train": "long", "transform": "long", "evaluate": "long", "drift": "long"}
 ROOM = {"long": 1, "short": 2}
 KILL_AFTER_S = 15.0
 SECRET_TOLD = "PLANKTER_JOB_SECRET"  # set for a worker that is told a secret on its standard input
@@ -121,6 +121,7 @@ class JobRunner:
                     raise Conflict(f"the job is {job.state}; only one that failed or was cancelled is done again")
                 folder.cancel_file.unlink(missing_ok=True)
                 (folder.folder / "progress.json").unlink(missing_ok=True)
+                folder.keep_room()
                 job = folder.write(replace(job, state=QUEUED, reason=None, ended_at=None, started_at=None, attempts=0))
             self._open.add(job_id)
             self._cancelled.pop(job_id, None)
@@ -159,6 +160,9 @@ class JobRunner:
         """The job where it has not ended; one that has is let go of."""
         try:
             job = self._settle(self.store.folder(job_id))
+        except (OSError, DiskFull) as error:  # the disk is full or gone: it is looked at again
+            log.error("job %s: %s", job_id, error)
+            return None
         except Exception as error:  # noqa: BLE001 - one broken folder must not stop the other jobs
             log.error("job %s is left alone: %s", job_id, error)
             self._open.discard(job_id)
@@ -186,13 +190,13 @@ class JobRunner:
             job = folder.read()
             if job.ended:
                 return job
-            gone = self._reap(job.id)
             if job.state == RUNNING:
-                return self._after_death(folder, job)
-            if gone is not None:  # it ended before it took the lock
-                return folder.end(job, FAILED, "its process could not start; the log has the details")
-            if folder.cancel_file.exists():
-                return folder.end(job, CANCELLED)
+                job = self._after_death(folder, job)
+            elif started is not None:  # it ended before it took the lock
+                job = folder.end(job, FAILED, "its process could not start; the log has the details")
+            elif folder.cancel_file.exists():
+                job = folder.end(job, CANCELLED)
+            self._reap(job.id)  # only now, as what became of it may not have been noted on a full disk
         return job
 
     def _after_death(self, folder: JobFolder, job: Job) -> Job:

@@ -12,9 +12,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from plankter._errors import PlankterError
+from plankter._errors import DiskFull, PlankterError
 from plankter.service.jobs import CANCELLED, DONE, FAILED, QUEUED, RUNNING, Job, JobFolder, JobProgress, now
-from plankter.store.files import write_text
+from plankter.store.files import is_full, write_text
 
 log = logging.getLogger("plankter.job")
 TELL_EVERY_S = 0.25
@@ -112,7 +112,11 @@ def work(workspace: Path, folder: JobFolder) -> None:
         job = folder.read()
         if job.state != QUEUED:
             return
-        job = folder.write(replace(job, state=RUNNING, started_at=now(), attempts=job.attempts + 1))
+        try:
+            job = folder.write(replace(job, state=RUNNING, started_at=now(), attempts=job.attempts + 1))
+        except DiskFull as error:
+            folder.end(job, FAILED, _said(error))
+            return
         teller = Teller(folder)
         watch = Watch(folder, job, teller)
         watch.start()
@@ -121,6 +125,10 @@ def work(workspace: Path, folder: JobFolder) -> None:
         watch.finished.set()
         folder.end(job, state, reason)
         log.info("%s: %s", state, reason or job.title)
+
+
+def _said(error: PlankterError) -> str:
+    return f"{error.message}{f' ({error.hint})' if error.hint else ''}"
 
 
 def _outcome(
@@ -135,8 +143,14 @@ def _outcome(
         return watch.ending or (CANCELLED, None)
     except PlankterError as error:
         log.error("%s", error)
-        return watch.ending or (FAILED, f"{error.message}{f' ({error.hint})' if error.hint else ''}")
+        return watch.ending or (FAILED, _said(error))
     except OSError as error:
+        if is_full(error):
+            log.error("%s", error)
+            return watch.ending or (
+                FAILED,
+                "the disk is full; what was half written has been removed (free some space)",
+            )
         log.exception("the disk or the network refused")
         return FAILED, f"{error.strerror or error}"
     except MemoryError:

@@ -16,13 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from plankter._errors import Conflict, NotFound
+from plankter._errors import Conflict, NotFound, StoreError
 from plankter.store.files import write_text
 from plankter.store.locks import Lock
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 ENDED = (DONE, FAILED, CANCELLED)
 LOG_TAIL_BYTES = 60_000
+ROOM_BYTES = 32_768
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
 
 
@@ -88,7 +89,8 @@ class JobFolder:
         return job
 
     def end(self, job: Job, state: str, reason: str | None = None) -> Job:
-        """Notes that a job has ended."""
+        """Notes that a job has ended; on a full disk, too."""
+        self._room.unlink(missing_ok=True)
         return self.write(replace(job, state=state, reason=reason, ended_at=now()))
 
     def progress(self) -> JobProgress | None:
@@ -117,6 +119,18 @@ class JobFolder:
             return ""
 
     @property
+    def _room(self) -> Path:
+        return self.folder / ".room"
+
+    def keep_room(self) -> None:
+        """Takes a little of the disk, so that the end of the job can be noted where the disk is full by then.
+
+        Raises:
+            OSError: it is full already.
+        """
+        self._room.write_bytes(bytes(ROOM_BYTES))
+
+    @property
     def cancel_file(self) -> Path:
         return self.folder / "cancel"
 
@@ -141,8 +155,14 @@ class JobStore:
         """A new job in the queue."""
         job_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
         folder = self.root / job_id
-        folder.mkdir(parents=True)
-        return JobFolder(folder).write(Job(job_id, kind, title, arguments, created_at=now(), limits=limits))
+        try:
+            folder.mkdir(parents=True)
+            found = JobFolder(folder)
+            found.keep_room()
+            return found.write(Job(job_id, kind, title, arguments, created_at=now(), limits=limits))
+        except (OSError, StoreError):  # it was never promised
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     def all(self) -> list[Job]:
         """Every job, the newest first."""

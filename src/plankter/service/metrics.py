@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import sys
 import threading
 import time
+from bisect import bisect_left
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("plankter.access")
 API = "/api/v1"
+WRITE_EVERY_S = 0.5
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
@@ -34,7 +39,7 @@ class Metrics:
 
     def add(self, method: str, route: str, status: int, seconds: float) -> None:
         """One request that was answered."""
-        place = next((n for n, edge in enumerate(BUCKETS_S) if seconds <= edge), len(BUCKETS_S))
+        place = bisect_left(BUCKETS_S, seconds)
         with self._lock:
             self._requests[method, route, status] += 1
             self._buckets[route][place] += 1
@@ -86,10 +91,12 @@ class Telemetry:
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
+        self._lines: list[dict[str, Any]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            self.write()  # the server ends
             return
         started, status = time.perf_counter(), 500
 
@@ -103,26 +110,36 @@ class Telemetry:
             await self.app(scope, receive, noted)
         finally:
             seconds = time.perf_counter() - started
-            route = getattr(
-                scope.get("route"), "path", "(none)"
-            )  # the pattern, never the address: that could be anything
+            # the pattern, never the address: that could be anything
+            route = getattr(scope.get("route"), "path", "(none)")
             if scope["path"].startswith(API) and not route.startswith(("/api", "(")):
                 route = API + route
             self.metrics.add(scope["method"], route, status, seconds)
-            if log.isEnabledFor(logging.INFO):
-                facts = {
-                    "method": scope["method"],
-                    "path": scope["path"].partition("/files/")[0],  # what people call their files is nobody's business
-                    "status": status,
-                    "ms": round(1e3 * seconds, 1),
-                }
-                log.info("%s", json.dumps(facts))
+            # what people call their files is nobody's business
+            self._note(scope["method"], scope["path"].partition("/files/")[0], status, seconds)
+
+    def _note(self, method: str, path: str, status: int, seconds: float) -> None:
+        """Keeps the line of a request; they are written a few times a second, as each writing costs as much as a request."""
+        self._lines.append(
+            {"method": method, "path": path, "status": status, "ms": round(1e3 * seconds, 1), "at": time.time()}
+        )
+        if len(self._lines) == 1:
+            asyncio.get_running_loop().call_later(WRITE_EVERY_S, self.write)
+
+    def write(self) -> None:
+        """Writes the lines that are kept."""
+        lines, self._lines = self._lines, []
+        if lines:
+            log.info("%d requests", len(lines), extra={"requests": lines})
 
 
 class JsonLines(logging.Formatter):
     """One JSON object a line: time, level, logger, message, and the error where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
+        requests = getattr(record, "requests", None)
+        if requests is not None:
+            return "\n".join(_request_line(record, facts) for facts in requests)
         facts = {
             "at": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"), "level": record.levelname, "logger": record.name,
             "message": record.getMessage(),
@@ -132,11 +149,25 @@ class JsonLines(logging.Formatter):
         return json.dumps(facts, ensure_ascii=False)
 
 
+def _request_line(record: logging.LogRecord, facts: dict[str, Any]) -> str:
+    at = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(facts["at"]))
+    return json.dumps({**facts, "at": at, "level": record.levelname, "logger": record.name}, ensure_ascii=False)
+
+
 def log_to(path: Path) -> logging.Handler:
     """A handler that appends to the server's log, four files of 5 MB at most."""
     from logging.handlers import RotatingFileHandler
 
+    class LogFile(RotatingFileHandler):
+        def handleError(self, record: logging.LogRecord) -> None:
+            if not isinstance(sys.exc_info()[1], OSError):  # a full disk stops nothing, and is said where it matters
+                super().handleError(record)
+
+        def close(self) -> None:
+            with suppress(OSError):
+                super().close()
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = RotatingFileHandler(path, maxBytes=5_000_000, backupCount=3, encoding="utf-8")
+    handler = LogFile(path, maxBytes=5_000_000, backupCount=3, encoding="utf-8")
     handler.setFormatter(JsonLines())
     return handler

@@ -80,8 +80,8 @@ async def try_add(
         found = await asyncio.to_thread(images_of_zip, body, service.tries.max_images, service.tries.max_bytes)
         named, failed = found
     batcher = await asyncio.to_thread(service.batcher, kept.model)
-    futures = [asyncio.wrap_future(batcher.submit(data, patient=len(named) > 8)) for _, data in named]
-    for (file, data), prediction in zip(named, await asyncio.gather(*futures), strict=True):
+    predicted = await batcher.predict([data for _, data in named], patient=len(named) > 8)
+    for (file, data), prediction in zip(named, predicted, strict=True):
         service.tries.add(try_id, file, data, prediction)
     return JSONResponse({"images": len(named), "unreadable": failed})
 

@@ -17,6 +17,7 @@ from plankter.service.jobs import DONE, JobFolder
 from plankter.service.pages import service_of
 from plankter.service.submit import submit
 from plankter.service.words import lasted
+from plankter.workflow.evaluation_images import IMAGES
 
 router = APIRouter()
 SHOWN = 100
@@ -40,6 +41,7 @@ def job(request: Request, job_id: str) -> HTMLResponse:
     return service.page(
         request, template, job=found, progress=folder.progress(), log=folder.log_tail(), kinds=KINDS, lasted=lasted,
         result=folder.result() if found.state == DONE else None, curves=curves_of(folder) if found.kind == "train" else None,
+        evaluated=(folder.folder / IMAGES).is_file(),
     )  # fmt: skip
 
 

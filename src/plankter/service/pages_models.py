@@ -12,6 +12,7 @@ from plankter.service.analysis import WORMS
 from plankter.service.pages import form_of, service_of
 from plankter.service.pages_runs import REPORT_CSP
 from plankter.service.submit import submit
+from plankter.workflow.evaluation_images import IMAGES
 from plankter.workflow.models import show_model
 
 router = APIRouter()
@@ -22,8 +23,12 @@ def models(request: Request) -> HTMLResponse:
     """All models as cards, and the evaluations that were made."""
     service = service_of(request)
     done = [job for job in service.jobs.all() if job.kind == "evaluate"][:20]
-    results = {job.id: service.jobs.folder(job.id).result() for job in done if job.state == "done"}
-    return service.page(request, "models.html.j2", models=service.models(), evaluations=done, results=results)
+    folders = {job.id: service.jobs.folder(job.id) for job in done if job.state == "done"}
+    results = {job_id: folder.result() for job_id, folder in folders.items()}
+    kept = {job_id for job_id, folder in folders.items() if (folder.folder / IMAGES).is_file()}
+    return service.page(
+        request, "models.html.j2", models=service.models(), evaluations=done, results=results, kept=kept
+    )
 
 
 @router.get("/models/{name}", response_class=HTMLResponse)
@@ -59,16 +64,18 @@ async def evaluate(request: Request) -> JSONResponse:
     arguments = {name: form.get(name) for name in ("upload", "model", "against")}
     title = form.get("title", "") or f"Evaluation of {form.get('model')}"
     job = await asyncio.to_thread(submit, service, "evaluate", title, arguments)
-    return JSONResponse({"location": f"/jobs/{job.id}"})
+    page = "comparisons" if form.get("to") == "comparison" and "against" in job.arguments else "jobs"
+    return JSONResponse({"location": f"/{page}/{job.id}"})
 
 
 @router.get("/jobs/{job_id}/report")
 def report(request: Request, job_id: str, save: bool = False) -> Response:
-    """The report of an evaluation: one file that stands alone."""
-    path = service_of(request).jobs.folder(job_id).folder / "report.html"
+    """The report of an evaluation or of drift: one file that stands alone."""
+    folder = service_of(request).jobs.folder(job_id)
+    path = folder.folder / "report.html"
     if not path.is_file():
         raise NotFound("this job has no report")
     headers = {"content-security-policy": REPORT_CSP}
     if save:
-        headers["content-disposition"] = f'attachment; filename="evaluation-{job_id}.html"'
+        headers["content-disposition"] = f'attachment; filename="{folder.read().kind}-{job_id}.html"'
     return FileResponse(path, media_type="text/html", headers=headers)

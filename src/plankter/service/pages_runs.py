@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
@@ -12,24 +14,36 @@ from plankter.service.analysis import WORMS
 from plankter.service.api_data import MAX_TABLE_BYTES, attach_table, counts
 from plankter.service.api_predict import read_body
 from plankter.service.pages import form_of, service_of
+from plankter.service.run_places import placed, run_map, timeline
 from plankter.service.submit import submit
 
 router = APIRouter()
 PAGE = 100
+MOST_SAMPLES = 200  # in the table of samples; the API has all
 # a report stands alone and brings its own styles and scripts; it may reach nothing of the server
 REPORT_CSP = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; sandbox allow-scripts allow-popups"
 
 
 @router.get("/runs", response_class=HTMLResponse)
-def runs(request: Request, start: Annotated[int, Query(ge=0, le=10**9)] = 0) -> HTMLResponse:
-    """All runs as a table."""
+def runs(
+    request: Request,
+    start: Annotated[int, Query(ge=0, le=10**9)] = 0,
+    sample: Annotated[str, Query(max_length=200)] = "",
+    period: Annotated[str, Query(max_length=10, pattern=r"^(\d{4}(-\d\d(-\d\d)?)?)?$")] = "",
+    place: Annotated[str, Query(max_length=40)] = "",
+) -> HTMLResponse:
+    """All runs, or those of a sample, a year, month or day, or a position: a map, counts over time, a table."""
     service = service_of(request)
-    records = service.workspace.catalogue.runs()
-    samples = {sample.sample_id: sample for sample in service.workspace.catalogue.samples()}
+    samples = {found.sample_id: found for found in service.workspace.catalogue.samples()}
+    everything = placed(service.workspace.catalogue.runs(), samples)
+    chosen = [one for one in everything if one.fits(sample, period, place)]
+    of_sample = Counter(one.record.run.sample_id for one in everything)
     names = {model["model_id"]: model["name"] for model in service.models()}
+    asked = {name: value for name, value in (("sample", sample), ("period", period), ("place", place)) if value}
     return service.page(
-        request, "runs.html.j2", records=records[start : start + PAGE], total=len(records), start=start, step=PAGE,
-        samples=samples, model_names=names,
+        request, "runs.html.j2", runs=chosen[start : start + PAGE], total=len(chosen), all=len(everything), start=start,
+        step=PAGE, samples=list(samples.values())[:MOST_SAMPLES], samples_total=len(samples), of_sample=of_sample, asked=asked,
+        query=urlencode(asked), model_names=names, map=run_map(everything), time=timeline(everything),
     )  # fmt: skip
 
 

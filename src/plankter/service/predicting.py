@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,12 @@ from plankter.workflow.engine import Engine, load_engine
 from plankter.workflow.workspace import Workspace, find_model
 
 log = logging.getLogger(__name__)
-BATCH = 32
-AT_ONCE = 2
+# The network computes as many whatever comes, so a batch that is not full costs as much as a full one. Half of what sets of files
+# are computed in: as fast an image, sooner full, and the same numbers.
+BATCH = 16
+SOME = 4  # images in a batch that tell of many clients, so that a moment's patience fills the next one
+SHORTLY_S = 0.004
+AT_ONCE = 2  # batches at least that can be in work; more where there are more cores
 LOADED_AT_MOST = 3
 WAITING_AT_MOST = 20_000
 KNOWN_S = 10.0  # that a name is taken to mean the same model
@@ -27,6 +32,8 @@ KNOWN_S = 10.0  # that a name is taken to mean the same model
 
 class Busy(PlankterError):
     """More images wait than can be predicted soon."""
+
+    code = "busy"
 
 
 @dataclass(frozen=True)
@@ -52,17 +59,46 @@ class Counts:
     batches: int = 0
 
 
+@dataclass(eq=False)
+class _Wish:
+    """Images that are answered together, and whom to tell."""
+
+    images: Sequence[bytes]
+    future: Future[list[Prediction]] | asyncio.Future[list[Prediction]]
+    loop: asyncio.AbstractEventLoop | None
+    left: int
+    found: list[Prediction | None] = field(init=False)
+    error: Exception | None = None
+
+    def __post_init__(self) -> None:
+        self.found = [None] * self.left
+
+    def tell(self) -> None:
+        """Answers, in the thread that the future belongs to; nothing where nobody waits any more."""
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result([prediction or _NONE for prediction in self.found])
+
+
 class Batcher:
-    """One model and the threads that run it. Single images come before those of large sets."""
+    """One model and the threads that run it. Single images come before those of large sets.
+
+    A thread takes a batch that is full, or what there is where no other batch is in work: while one is, more images come,
+    and the network takes as long for a few as for many. An image that comes alone never waits.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine, self.counts = engine, Counts()
-        self._queues: tuple[deque[tuple[bytes, Future[Prediction]]], ...] = (deque(), deque())
+        self._queues: tuple[deque[tuple[_Wish, int]], ...] = (deque(), deque())
         self._wake = threading.Condition()
+        self._in_work = self._last = 0
         self.closed = False
         name = f"predict {engine.model.name}"
-        # one batch is decoded and answered while the other is in the network
-        self._threads = [threading.Thread(target=self._loop, daemon=True, name=name) for _ in range(AT_ONCE)]
+        threads = max(AT_ONCE, engine.threads)
+        self._threads = [threading.Thread(target=self._loop, daemon=True, name=name) for _ in range(threads)]
         for thread in self._threads:
             thread.start()
 
@@ -72,13 +108,44 @@ class Batcher:
         Raises:
             Busy: too many wait.
         """
-        future: Future[Prediction] = Future()
+        one: Future[Prediction] = Future()
+        many: Future[list[Prediction]] = Future()
+
+        def tell(done: Future[list[Prediction]]) -> None:
+            if one.set_running_or_notify_cancel():
+                if (error := done.exception()) is not None:
+                    one.set_exception(error)
+                else:
+                    one.set_result(done.result()[0])
+
+        many.add_done_callback(tell)
+        self._put(_Wish([image], many, None, 1), patient)
+        return one
+
+    async def predict(self, images: Sequence[bytes], *, patient: bool = False) -> list[Prediction]:
+        """Encoded images, answered together; ``patient`` where others come first.
+
+        Raises:
+            Busy: too many wait.
+        """
+        if not images:
+            return []
+        loop = asyncio.get_running_loop()
+        wish = _Wish(images, loop.create_future(), loop, len(images))
+        self._put(wish, patient)
+        return await wish.future  # type: ignore[misc]  # of this loop, as it was made here
+
+    def _put(self, wish: _Wish, patient: bool) -> None:
+        queue = self._queues[patient]
         with self._wake:
-            if len(self._queues[patient]) >= WAITING_AT_MOST or self.closed:
+            if len(queue) >= WAITING_AT_MOST or self.closed:
                 raise Busy("too many images wait to be predicted", hint="try again in a minute")
-            self._queues[patient].append((image, future))
-            self._wake.notify()
-        return future
+            queue.extend((wish, place) for place in range(wish.left))
+            if self._may_take():
+                self._wake.notify()
+
+    def _may_take(self) -> bool:
+        return self.closed or self.waiting >= BATCH or (self.waiting > 0 and not self._in_work)
 
     @property
     def waiting(self) -> int:
@@ -92,32 +159,65 @@ class Batcher:
         for thread in self._threads:
             thread.join(timeout=10)
 
-    def _take(self) -> list[tuple[bytes, Future[Prediction]]]:
+    def _take(self) -> list[tuple[_Wish, int]]:
         with self._wake:
-            while not self.waiting and not self.closed:
-                self._wake.wait()
-            taken: list[tuple[bytes, Future[Prediction]]] = []
+            while True:
+                while not self._may_take():
+                    self._wake.wait()
+                if self.waiting >= BATCH or self.closed or self._last < SOME:
+                    break
+                self._in_work += 1  # so that no other thread takes what is not full
+                self._wake.wait_for(lambda: self.waiting >= BATCH or self.closed, SHORTLY_S)
+                self._in_work -= 1
+                if self.waiting:
+                    break
+            taken: list[tuple[_Wish, int]] = []
             for queue in self._queues:
                 while queue and len(taken) < BATCH:
-                    taken.append(queue.popleft())
+                    wish, place = queue.popleft()
+                    if not wish.future.done() and wish.error is None:  # else nobody waits any more
+                        taken.append((wish, place))
+            self._in_work += 1
+            self._last = len(taken)
+            if self._may_take():
+                self._wake.notify()
             return taken
 
     def _loop(self) -> None:
-        while taken := self._take():
-            wanted = [(image, future) for image, future in taken if future.set_running_or_notify_cancel()]
+        while not (self.closed and not self.waiting):
+            taken = self._take()
             try:
-                found = self._predict([image for image, _ in wanted])
-            except Exception as error:
-                log.exception("a batch of %d images", len(wanted))
-                for _, future in wanted:
-                    future.set_exception(error)
-                continue
+                found = self._predict([wish.images[place] for wish, place in taken]) if taken else []
+                error = None
+            except Exception as problem:
+                log.exception("a batch of %d images", len(taken))
+                found, error = [], problem
             with self._wake:
-                self.counts.batches += 1
-                self.counts.images += len(found)
-                self.counts.failures += sum(prediction.failure is not None for prediction in found)
-            for (_, future), prediction in zip(wanted, found, strict=True):
-                future.set_result(prediction)
+                self._in_work -= 1
+                ended = self._noted(taken, found, error)
+                if self._may_take():
+                    self._wake.notify()
+            for loop, wishes in ended.items():
+                _tell(loop, wishes)
+
+    def _noted(
+        self, taken: list[tuple[_Wish, int]], found: list[Prediction], error: Exception | None
+    ) -> dict[asyncio.AbstractEventLoop | None, list[_Wish]]:
+        """Wishes that are wholly answered now, by the loop that waits for them."""
+        if taken and error is None:
+            self.counts.batches += 1
+            self.counts.images += len(found)
+            self.counts.failures += sum(prediction.failure is not None for prediction in found)
+        ended: dict[asyncio.AbstractEventLoop | None, list[_Wish]] = {}
+        for number, (wish, place) in enumerate(taken):
+            wish.left -= 1
+            if error is not None:
+                told, wish.error = wish.error is not None, error
+            else:
+                told, wish.found[place] = False, found[number]
+            if not told and (wish.error is not None or not wish.left):
+                ended.setdefault(wish.loop, []).append(wish)
+        return ended
 
     def _predict(self, images: Sequence[bytes]) -> list[Prediction]:
         engine = self.engine
@@ -132,10 +232,26 @@ class Batcher:
         return found
 
 
+def _tell(loop: asyncio.AbstractEventLoop | None, wishes: list[_Wish]) -> None:
+    """Answers all wishes of a batch in one go: a loop is woken once, not once an image."""
+
+    def tell() -> None:
+        for wish in wishes:
+            wish.tell()
+
+    if loop is None:
+        tell()
+        return
+    try:
+        loop.call_soon_threadsafe(tell)
+    except RuntimeError:  # the server has ended meanwhile
+        log.info("%d answers that nobody waits for", len(wishes))
+
+
 class Engines:
     """The models that are loaded, those used last."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace | None) -> None:
         self._workspace = workspace
         self._loaded: OrderedDict[str, Batcher] = OrderedDict()
         self._names: dict[str, tuple[str, float]] = {}
@@ -157,7 +273,7 @@ class Engines:
             self._names[name] = model.model_id, time.monotonic()
             found = self._loaded.get(model.model_id)
             if found is None:
-                found = self._loaded[model.model_id] = Batcher(load_engine(model, self._workspace))
+                found = self._loaded[model.model_id] = Batcher(load_engine(model, self._workspace, batch=BATCH))
             self._loaded.move_to_end(model.model_id)
             old = [self._loaded.popitem(last=False)[1] for _ in range(len(self._loaded) - LOADED_AT_MOST)]
         for batcher in old:

@@ -11,9 +11,11 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from plankter._errors import (
     Conflict,
+    DiskFull,
     ImageError,
     ModelError,
     NotFound,
@@ -22,11 +24,13 @@ from plankter._errors import (
     SettingsError,
     StoreError,
 )
+from plankter.service.predicting import Busy
+from plankter.store.files import is_full
 
 log = logging.getLogger(__name__)
 _STATUS: tuple[tuple[type[PlankterError], int], ...] = (
-    (NotFound, 404), (Conflict, 409), (ImageError, 422), (ModelError, 422), (SettingsError, 422), (ReadError, 422),
-    (StoreError, 503), (PlankterError, 422),
+    (DiskFull, 507), (NotFound, 404), (Conflict, 409), (ImageError, 422), (ModelError, 422), (SettingsError, 422), (ReadError, 422),
+    (StoreError, 503), (Busy, 503), (PlankterError, 422),
 )  # fmt: skip
 
 
@@ -108,11 +112,16 @@ def add_handlers(app: FastAPI, base: Path) -> None:
     async def system(request: Request, error: Exception) -> Response:
         assert isinstance(error, OSError)
         log.error("%s: %s", request.url.path, error)
-        full = error.errno == 28
-        detail = "the disk is full; nothing was half written" if full else f"the disk refused: {error.strerror}"
-        return problem_response(request, Problem(507 if full else 503, detail))
+        if is_full(error):
+            found = DiskFull("the disk is full; nothing was half written", hint="free some space, then try again")
+            return problem_response(request, of_error(found, base))
+        return problem_response(request, Problem(503, f"the disk refused: {error.strerror}"))
+
+    async def gone(request: Request, error: Exception) -> Response:
+        return Response(status_code=400)  # whoever asked has gone and reads nothing
 
     app.add_exception_handler(Problem, problem)
+    app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(PlankterError, plankter)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from plankter._errors import SettingsError
+from plankter.service.evaluations import find_evaluation
 from plankter.service.fetching import SECRETS, place_of
 from plankter.service.job_kinds import KINDS, train_config
 from plankter.service.jobs import Job
@@ -18,7 +19,7 @@ ARGUMENTS = {
     "analyse": {"upload", "folder", "remote", "model", "sample"}, "ingest": {"upload", "folder", "remote"}, "classify": {"runs", "model"},
     "inspect": {"upload", "folder", "remote", "imported"},
     "train": {"upload", "folder", "imported", "config", "table", "estimate_only"},
-    "evaluate": {"upload", "folder", "remote", "model", "against"},
+    "evaluate": {"upload", "folder", "remote", "model", "against"}, "compare": {"first", "second"}, "drift": {"model"},
     "transform": {"upload", "folder", "remote", "like", "like_upload", "copies", "balance", "um_per_px", "like_um_per_px", "keep_jpeg", "seed"},
     "export": {"format"},
 }  # fmt: skip
@@ -47,6 +48,13 @@ def submit(service: Service, kind: str, title: str, arguments: dict[str, Any]) -
         raise SettingsError("name the model")
     if kind == "register" and tracking_uri() is None:
         raise SettingsError("no MLflow server is named", hint="set MLFLOW_TRACKING_URI where the server runs")
+    if kind == "drift":
+        given.setdefault("model", service.model_key(str(service.workspace.settings["classify.model"])))
+    if kind == "compare":
+        for name in ("first", "second"):
+            find_evaluation(service, _text(given, name) if name in given else "")
+        if given["first"] == given["second"]:
+            raise SettingsError("choose two different evaluations")
     _check_values(service, kind, given)
     if "remote" in given:
         given["upload"] = service.uploads.create("try" if kind == "try" else "remote").id

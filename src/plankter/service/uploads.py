@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import shutil
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from plankter._errors import Conflict, NotFound
+from plankter._errors import Conflict, DiskFull, NotFound
 from plankter.service.jobs import now
 from plankter.service.problems import Problem
 from plankter.store.files import write_text
@@ -23,6 +24,7 @@ MAX_NAME = 200
 MAX_DEPTH = 12
 FREE_BYTES = 500_000_000  # of the disk that are left to others
 STALE_S = 7 * 86400
+DRAINED = 64_000_000
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,15 @@ class Upload:
 
     def announce(self, name: str, size: int) -> None:
         """Notes how large a file will be when all of it is here."""
-        with (self.folder / "sizes.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps([name, size]) + "\n")
+        path = self.folder / "sizes.jsonl"
+        before = path.stat().st_size if path.is_file() else 0
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([name, size]) + "\n")
+        except OSError:  # half a line would spoil the next
+            if path.is_file():
+                os.truncate(path, before)
+            raise
 
 
 def safe_name(name: str) -> PurePosixPath:
@@ -98,6 +107,15 @@ def safe_name(name: str) -> PurePosixPath:
     if bad:
         raise Problem(422, f"{name[:100]!r} is no name for a file here", hint="rename it without .. : or control signs")
     return path
+
+
+async def _drain(body: AsyncIterator[bytes]) -> None:
+    """Takes the rest of a piece that is refused: many clients read no answer before they have sent all."""
+    left = DRAINED
+    async for block in body:
+        left -= len(block)
+        if left < 0:
+            return
 
 
 class UploadStore:
@@ -189,6 +207,9 @@ class UploadStore:
             if size is not None and not here:
                 upload.announce(path.relative_to(upload.data).as_posix(), size)
             return await self._append(upload, path, here, size, body)
+        except (Problem, OSError):
+            await _drain(body)
+            raise
         finally:
             with self._lock:
                 self._writing.discard(path)
@@ -204,7 +225,8 @@ class UploadStore:
             if used + size > self.limits.max_bytes:
                 raise Problem(413, f"an upload holds {self.limits.max_bytes:,} bytes at most")
             if shutil.disk_usage(self.root).free - size < FREE_BYTES:
-                raise Problem(507, "the disk of the server has no room for this file")
+                hint = "free some space, then go on where it was"
+                raise Problem(507, "the disk of the server has no room for this file", hint=hint, code=DiskFull.code)
             self._used[upload.id] = files + new_file, used
 
     async def _append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -74,9 +74,11 @@ class ParticleFilter:
     status: str | None = None
 
 
-@dataclass(frozen=True)
-class ClassCount:
-    """How often a class is predicted and how often a person stands behind it, over one run."""
+class ClassCount(NamedTuple):
+    """How often a class is predicted and how often a person stands behind it, over one run.
+
+    A tuple, as there are thousands in an answer and tuples are made at a third of the cost of data classes.
+    """
 
     run_id: str
     class_id: str

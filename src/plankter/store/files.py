@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from plankter._errors import StoreError
+from plankter._errors import DiskFull, StoreError
 
 _BLOCK = 1 << 20
 
@@ -39,7 +39,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Calls ``write`` with a temporary name beside ``path``, then renames.
 
     Raises:
-        StoreError: the disk is full; nothing is left behind.
+        DiskFull: nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -62,15 +62,20 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, write)
 
 
+def is_full(error: OSError) -> bool:
+    """Whether the disk, or what one may use of it, is full."""
+    return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
 @contextmanager
 def disk_full_said(path: Path) -> Iterator[None]:
     """Turns a full disk into an error that says so."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        if not is_full(error):
             raise
-        raise StoreError(
+        raise DiskFull(
             "the disk is full; what was half written has been removed", path=path,
             hint="free some space, then repeat the command",
         ) from error  # fmt: skip

@@ -27,6 +27,7 @@ OUTAGE_S = 15.0  # an election of a new primary takes less
 _SNAPSHOT_GONE = (239, 246)  # SnapshotTooOld, SnapshotUnavailable: ask again
 _ADDRESS_HINT = "mongodb://user:password@host:port/database; write special characters of a password as %XX"
 _AUTHENTICATION, _UNAUTHORISED, _ILLEGAL = (18, 8000), 13, 20
+_DISK_FULL, _TOO_LARGE = 14031, (10334, 17419, 17420)
 
 
 def open_client(address: MongoAddress, **options: Any) -> MongoClient[Document]:
@@ -60,12 +61,19 @@ def open_client(address: MongoAddress, **options: Any) -> MongoClient[Document]:
 @contextmanager
 def plain_errors(address: MongoAddress) -> Iterator[None]:
     """Turns the driver's errors into one that says what to do."""
-    from pymongo.errors import PyMongoError
+    from pymongo.errors import DocumentTooLarge, PyMongoError
 
     try:
         yield
     except PyMongoError as error:
         raise _plain(error, address) from None  # the driver's own text may hold the address
+    except DocumentTooLarge:
+        raise _too_large(address) from None
+
+
+def _too_large(address: MongoAddress) -> StoreError:
+    hint = "shorten what is to be written: notes, the names of classes, the description of a model"
+    return StoreError("a document would be larger than the 16 MB that MongoDB takes", path=address.shown, hint=hint)
 
 
 def _plain(error: PyMongoError, address: MongoAddress) -> StoreError:
@@ -86,6 +94,11 @@ def _plain(error: PyMongoError, address: MongoAddress) -> StoreError:
         return StoreError(f"the user has no right to do this: {said}", path=address.shown, hint=hint)
     if code == _ILLEGAL and "replica set" in said:
         return no_replica_set(address)
+    if code in _TOO_LARGE:
+        return _too_large(address)
+    if code == _DISK_FULL:
+        hint = "free some space on the server's disk, then repeat the command; nothing was half written"
+        return StoreError("the disk of the database server is full", path=address.shown, hint=hint)
     return StoreError(f"the database cannot be used: {said}", path=address.shown)
 
 

@@ -51,12 +51,16 @@ class Throttle:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a look at a document tells, without its image: fingerprints change where the document did."""
+    """What a look at a document tells, without its image: fingerprints change where the document did.
+
+    ``stamp`` is that of the field that tells a change, where the mapping names one.
+    """
 
     key: str
     group: str
     image: str
     facts: str
+    stamp: str | None = None
 
 
 @dataclass
@@ -110,21 +114,37 @@ class SourceDatabase:
             wanted["_image"] = {"size": size, "type": {"$type": f"${image.field}"}}
         return _without_overlap(wanted)
 
-    def scan(self, where: Document, order: str, *, after: Any = None) -> Iterator[list[Document]]:
+    def now(self) -> datetime:
+        """The server's clock."""
+        with self.errors():
+            found: datetime = self.client.admin.command("hello", codec_options=_codec())["localTime"]
+        return found
+
+    def count(self) -> int:
+        """How many documents there are; without a filter the server knows without counting."""
+        where = dict(self.mapping.source.filter)
+        with self.errors():
+            return self.documents.count_documents(where) if where else self.documents.estimated_document_count()
+
+    def scan(
+        self, where: Document, order: str, *, after: Any = None, only: Sequence[str] | None = None
+    ) -> Iterator[list[Document]]:
         """Light documents in batches, by ``order``.
 
         Args:
             where: more conditions.
             order: field to sort by, ``_id`` or the one that tells a change.
             after: ``_id`` to go on from.
+            only: ``_id`` and these fields, not all that are mapped.
         """
         asked: Document = (
             {"$and": [dict(self.mapping.source.filter), where]} if where else dict(self.mapping.source.filter)
         )
         if after is not None:
             asked = {"$and": [asked, {"_id": {"$gt": after}}]}
+        wanted = self._light() if only is None else dict.fromkeys(("_id", *only), 1)
         with self.errors():
-            cursor = self.documents.find(asked, self._light()).batch_size(BATCH)
+            cursor = self.documents.find(asked, wanted).batch_size(BATCH)
             cursor = cursor.sort(order, 1) if order else cursor
             batch: list[Document] = []
             for document in cursor:
@@ -168,13 +188,15 @@ class SourceDatabase:
         image = self.mapping.image
         references = [None if image is None else value_at(document, image.field) for document in documents]
         files = self.images_of(references)
+        changed = self.mapping.source.changed
         found = []
         for document, reference in zip(documents, references, strict=True):
             known = files.get(reference) if is_reference(reference) else None
             pixels = repr((document.get("_image"), reference, known))
             rest = repr(sorted((str(name), value) for name, value in document.items() if name != "_image"))
             group = "\x1f".join(_group_part(value_at(document, path)) for path in self.mapping.run.by)
-            found.append(Seen(id_text(document["_id"]), group, _digest(pixels), _digest(rest)))
+            stamp = stamp_of(value_at(document, changed)) if changed else None
+            found.append(Seen(id_text(document["_id"]), group, _digest(pixels), _digest(rest), stamp))
         return found
 
     def joined(self, document: Document) -> Document:
@@ -291,6 +313,11 @@ def value_of(text: str) -> Any:
 
     options = json_util.CANONICAL_JSON_OPTIONS.with_options(tz_aware=True, tzinfo=UTC)
     return json_util.loads(text, json_options=options)
+
+
+def stamp_of(value: Any) -> str:
+    """A fingerprint of what stands in the field that tells a change."""
+    return _digest(repr(value))
 
 
 def made_at(identity: Any) -> datetime | None:

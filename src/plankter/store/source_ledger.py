@@ -23,7 +23,7 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS part (part INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS document (
   n INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, part INTEGER NOT NULL, run_id TEXT, idx INTEGER, image TEXT,
-  facts TEXT, due INTEGER NOT NULL DEFAULT 0, result TEXT, pass INTEGER NOT NULL DEFAULT 0);
+  facts TEXT, due INTEGER NOT NULL DEFAULT 0, result TEXT, pass INTEGER NOT NULL DEFAULT 0, stamp TEXT);
 CREATE INDEX IF NOT EXISTS document_waiting ON document (part, n) WHERE run_id IS NULL;
 CREATE INDEX IF NOT EXISTS document_due ON document (n) WHERE due = 1;
 CREATE INDEX IF NOT EXISTS document_run ON document (run_id, idx) WHERE run_id IS NOT NULL;
@@ -59,6 +59,9 @@ class Ledger:
             self._connection.execute("PRAGMA synchronous = NORMAL")
             for statement in _TABLES.split(";"):
                 self._connection.execute(statement)
+            columns = {row[1] for row in self._connection.execute("PRAGMA table_info (document)")}
+            if "stamp" not in columns:  # of an earlier version
+                self._connection.execute("ALTER TABLE document ADD COLUMN stamp TEXT")
         except sqlite3.DatabaseError as error:
             hint = "delete it: it is made anew from the archive"
             raise StoreError(f"cannot be used: {error}", path=path, hint=hint) from error
@@ -169,8 +172,8 @@ class Ledger:
                 if entry.group not in parts:
                     parts[entry.group] = self._part(entry.group)
             self._connection.executemany(
-                "INSERT INTO document (key, part, image, facts, pass) VALUES (?, ?, ?, ?, ?)",
-                ((entry.key, parts[entry.group], entry.image, entry.facts, turn) for entry in new),
+                "INSERT INTO document (key, part, image, facts, pass, stamp) VALUES (?, ?, ?, ?, ?, ?)",
+                ((entry.key, parts[entry.group], entry.image, entry.facts, turn, entry.stamp) for entry in new),
             )
             self._connection.executemany(
                 "UPDATE document SET due = 1 WHERE key = ?", ((entry.key,) for entry in changed)
@@ -178,14 +181,36 @@ class Ledger:
             self._connection.executemany(
                 "UPDATE document SET image = ? WHERE key = ?", ((entry.image, entry.key) for entry in adopted)
             )
-            self._connection.execute(
-                "UPDATE document SET pass = ? WHERE key IN (SELECT value FROM json_each(?))", (turn, keys)
+            self._connection.executemany(
+                "UPDATE document SET pass = ?, stamp = ? WHERE key = ?",
+                ((turn, entry.stamp, entry.key) for entry in seen if entry.key in known),
             )
             if remember is not None:
                 self._connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", remember)
         found.new += len(new)
         found.changed = len(changed)
         return found
+
+    def same(self, stamps: Sequence[tuple[str, str]]) -> set[str]:
+        """The keys of documents that are known with this very stamp."""
+        keys = json.dumps([key for key, _ in stamps])
+        rows = self._connection.execute(
+            "SELECT key, stamp FROM document WHERE key IN (SELECT value FROM json_each(?))", (keys,)
+        )
+        known = dict(rows)
+        return {key for key, stamp in stamps if known.get(key) == stamp}
+
+    def mark_seen(self, keys: Sequence[str], turn: int, remember: tuple[str, str]) -> None:
+        """These documents are in the source, by this pass over it; and a value in the same transaction."""
+        with self._all_or_nothing():
+            self._connection.execute(
+                "UPDATE document SET pass = ? WHERE key IN (SELECT value FROM json_each(?))", (turn, json.dumps(keys))
+            )
+            self._connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", remember)
+
+    def seen(self, turn: int) -> int:
+        """How many documents a whole pass found, or came in since."""
+        return int(self._connection.execute("SELECT count(*) FROM document WHERE pass = ?", (turn,)).fetchone()[0])
 
     def not_seen(self, turn: int) -> int:
         """How many documents a whole pass did not find any more."""

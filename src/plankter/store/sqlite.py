@@ -17,6 +17,7 @@ from plankter.store.base import ClassCount, ParticleFilter, ParticleRow, Particl
 from plankter.store.encoding import json_text, run_of, sample_object, sample_of, taxon_object, time_of
 from plankter.store.memory import now_utc
 from plankter.store.sqlite_connect import Database
+from plankter.store.sqlite_counts import CountReader
 from plankter.store.sqlite_schema import DONE, SCHEMA_VERSION_KEY, meta, model, run, sample, taxon
 from plankter.types import Annotation, Predictions, Run, Sample, StandingLabel, Taxon
 
@@ -37,6 +38,7 @@ class SqliteCatalogue:
         self.path = path
         self._clock = clock
         self.database = Database(path)
+        self._counts = CountReader(self.database)
 
     def close(self) -> None:
         """Lets go of the file."""
@@ -122,8 +124,7 @@ class SqliteCatalogue:
 
     def class_counts(self, run_id: str | None = None) -> list[ClassCount]:
         """See `Catalogue.class_counts`."""
-        with self.database.read() as connection:
-            return sqlite_queries.class_counts(connection, run_id)
+        return self._counts.counts(run_id)
 
     # -- class list, models, settings
     def put_taxa(self, taxa: Sequence[Taxon]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
-from plankter._errors import StoreError
+from plankter._errors import DiskFull, StoreError
 from plankter.store.locks import Lock
 from plankter.store.migrations import STEPS, migrate, schema_version
 
@@ -91,6 +91,17 @@ class Database:
         with self._errors(), self._reader.begin() as connection:
             yield connection
 
+    def ask(self, said: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of one question in SQL, as of one moment; a single statement needs no transaction around it."""
+        with self._errors():
+            raw = self._reader.raw_connection()
+            try:
+                driver: Any = raw.driver_connection
+                found: list[tuple[Any, ...]] = driver.execute(said, values).fetchall()
+            finally:
+                raw.close()
+        return found
+
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction, under the lock; nothing is written where the block raises."""
@@ -144,8 +155,11 @@ class Database:
 def store_error(error: DBAPIError | sqlite3.Error, path: Path) -> StoreError:
     """What SQLite says, with what to do about it."""
     said = str(error.orig if isinstance(error, DBAPIError) else error)
+    if "disk is full" in said:
+        return DiskFull(
+            "the disk is full; nothing was half written", path=path, hint="free some space, then repeat the command"
+        )
     hints = {
-        "disk is full": "free some space, then repeat the command; nothing was half written",
         "not a database": "the file is damaged or something else; `plankter rebuild` makes a new one from the archive",
         "malformed": "the file is damaged; `plankter rebuild` makes a new one from the archive",
         "locked": "another program holds the file; close it, then repeat the command",

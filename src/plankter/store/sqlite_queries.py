@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, literal_column, select, tuple_
 
 from plankter._errors import NotFound
-from plankter.store.base import ClassCount, ParticleFilter, ParticleRow
+from plankter.store.base import ParticleFilter, ParticleRow
 from plankter.store.memory import check_page, page_key
 from plankter.store.sqlite_rows import live_run
-from plankter.store.sqlite_schema import DONE, class_count, particle, run, sample
+from plankter.store.sqlite_schema import DONE, particle, run, sample
 
 Key = tuple[Any, ...]
 _SHOWN = (
@@ -107,13 +107,3 @@ def _by_run(
 
 def _particle_row(row: Row[Any]) -> ParticleRow:
     return ParticleRow(*tuple(row))
-
-
-def class_counts(connection: Connection, run_id: str | None) -> list[ClassCount]:
-    """See `Catalogue.class_counts`."""
-    c = class_count.c
-    chosen = select(c.run_id, c.class_id, c.predicted, c.validated).order_by(c.run_id, c.class_id)
-    if run_id is not None:
-        live_run(connection, run_id)
-        chosen = chosen.where(c.run_id == run_id)
-    return [ClassCount(*row) for row in connection.execute(chosen)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +51,23 @@ def border_grey(grey: UInt8Array) -> int:
     return (int(border[middle - 1]) + int(border[middle])) // 2
 
 
+class Fit(NamedTuple):
+    """Where a vignette stands in its letterboxed square, px of the square of ``side`` px."""
+
+    side: int
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def letterbox_fit(height: int, width: int, size_px: int) -> Fit:
+    """Where `letterbox` puts a vignette of ``height`` x ``width`` px in a square of ``size_px``."""
+    scale = size_px / max(height, width)
+    new_w, new_h = max(1, round(width * scale)), max(1, round(height * scale))
+    return Fit(size_px, (size_px - new_h) // 2, (size_px - new_w) // 2, new_h, new_w)
+
+
 def letterbox(image: UInt8Array, size_px: int) -> UInt8Array:
     """A square of ``size_px`` holding the whole vignette, aspect kept, padded with its border's grey.
 
@@ -69,13 +88,11 @@ def letterbox(image: UInt8Array, size_px: int) -> UInt8Array:
     height, width = grey.shape
     if height == 0 or width == 0:
         raise ValueError(f"expected a vignette with pixels, got {width} x {height}")
-    scale = size_px / max(height, width)
-    new_w, new_h = max(1, round(width * scale)), max(1, round(height * scale))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    resized = cv2.resize(grey, (new_w, new_h), interpolation=method)
+    fit = letterbox_fit(height, width, size_px)
+    method = cv2.INTER_AREA if size_px < max(height, width) else cv2.INTER_LINEAR
+    resized = cv2.resize(grey, (fit.width, fit.height), interpolation=method)
     square = np.full((size_px, size_px), border_grey(grey), dtype=np.uint8)
-    top, left = (size_px - new_h) // 2, (size_px - new_w) // 2
-    square[top : top + new_h, left : left + new_w] = resized
+    square[fit.top : fit.top + fit.height, fit.left : fit.left + fit.width] = resized
     return square
 
 

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,13 @@ from plankter.store.source_images import DEAD, NO_IMAGE, exists
 from plankter.store.source_ledger import Ledger
 from plankter.taxa.classes import match_class
 from plankter.workflow.connect_documents import Problems, labels_of, sample_of
+from plankter.workflow.connect_look import look, take
 from plankter.workflow.connect_runs import Connected, fill, into_catalogue, settle
 from plankter.workflow.labels import finish_records
 from plankter.workflow.progress import Progress, silent
 from plankter.workflow.workspace import Workspace
 
 log = logging.getLogger(__name__)
-IMAGE_CHANGED = "the image changed since it was read; remove the run to read it anew"
 SETTLE_S = 5.0
 POLL_S = 60.0
 RETRY_S = 5.0
@@ -95,7 +94,7 @@ def level(work: Connected, *, whole: bool = False, progress: Progress = silent) 
     for run_id in work.ledger.reconcile(work.workspace.archive):
         into_catalogue(work.workspace, run_id)
         work.ledger.finished(run_id)
-    looked = _look(work, whole, progress)
+    looked = look(work, whole, progress)
     settle(work, progress)
     fill(work, progress)
     return looked
@@ -105,77 +104,10 @@ def _since(started: float) -> float:
     return round(time.monotonic() - started, 3)
 
 
-def _look(work: Connected, whole: bool, progress: Progress) -> Counter[str]:
-    """Light looks at all documents, or at those that changed since the last pass."""
-    changed = work.source.mapping.source.changed
-    mark = work.ledger.get("changed") if changed and not whole else None
-    if mark is not None and work.ledger.get("scan_after") is None:
-        return _look_at_changed(work, str(changed), mark, progress)
-    ledger, looked = work.ledger, Counter[str]()
-    after = ledger.get("scan_after")
-    if after is None:  # not going on with a pass that was cut short
-        ledger.put("pass", str(int(ledger.get("pass") or 0) + 1))
-        ledger.put("newest", None)
-    turn = int(ledger.get("pass") or 1)
-    for batch in work.source.scan({}, "_id", after=id_of(after) if after else None):
-        _take(work, batch, turn, looked, ("scan_after", id_text(batch[-1]["_id"])))
-        progress("looked at", looked["documents"], None)
-    gone = ledger.not_seen(turn)
-    if gone:
-        work.problems.add("the document left the source; its particle stays", f"{gone} documents", count=gone)
-    ledger.put("scan_after", None)
-    if changed:
-        ledger.put("changed", ledger.get("newest"))
-    return looked
-
-
-def _take(work: Connected, batch: list[Any], turn: int, looked: Counter[str], remember: tuple[str, str] | None) -> None:
-    found = work.ledger.look(work.source.look(batch), turn, remember)
-    looked.update(documents=len(batch), new=found.new, unchanged=found.unchanged, changed=found.changed)
-    for key in found.image_changed or ():
-        work.problems.add(IMAGE_CHANGED, key)
-    changed = work.source.mapping.source.changed
-    if changed:
-        found_there = (value_at(document, changed) for document in batch)
-        values = [v for v in found_there if isinstance(v, datetime | int | float) or type(v) is str]
-        _remember_newest(work.ledger, values)
-
-
-def _remember_newest(ledger: Ledger, values: list[Any]) -> None:
-    """The greatest value of the field that tells a change, of the kind that most documents have."""
-    held = ledger.get("newest")
-    newest: Any = value_of(held)["v"] if held else None
-    kinds = Counter(map(_bson_type, values))
-    kind = _bson_type(newest) if newest is not None else kinds.most_common(1)[0][0] if kinds else None
-    same: list[Any] = [value for value in values if _bson_type(value) == kind]
-    if same and (newest is None or max(same) > newest):
-        ledger.put("newest", json_of({"v": max(same)}))
-
-
-def _look_at_changed(work: Connected, changed: str, mark: str, progress: Progress) -> Counter[str]:
-    newest = value_of(mark)["v"]
-    # other kinds of values compare with nothing, so that those documents are always looked at
-    kind = {"$type": _bson_type(newest)}
-    where = {"$or": [{changed: {"$gte": newest}}, {changed: {"$not": kind}}]}
-    looked = Counter[str]()
-    turn = int(work.ledger.get("pass") or 1)
-    for batch in work.source.scan(where, ""):
-        _take(work, batch, turn, looked, None)
-        progress("looked at", looked["documents"], None)
-    work.ledger.put("changed", work.ledger.get("newest"))
-    return looked
-
-
-def _bson_type(value: Any) -> str:
-    if isinstance(value, bool):
-        return "bool"
-    return "number" if isinstance(value, int | float) else "string" if isinstance(value, str) else "date"
-
-
 def _report(work: Connected, looked: Counter[str]) -> dict[str, Any]:
     return {
         "source": work.source.mapping.source.name, "dry_run": False, "documents": looked["documents"],
-        "new": looked["new"], "changed": looked["changed"], "unchanged": looked["unchanged"], "runs": work.runs,
+        "compared": looked["compared"], "new": looked["new"], "changed": looked["changed"], "unchanged": looked["unchanged"], "runs": work.runs,
         "labels": work.labels, "images_read": work.source.images_read, "problems": work.problems.as_json(),
         "total": work.ledger.counts(),
     }  # fmt: skip
@@ -309,7 +241,7 @@ def _take_changes(work: Connected, keys: list[str], progress: Progress) -> dict[
     looked = Counter[str]()
     documents = list(work.source.get([id_of(key) for key in keys], filtered=True).values())
     if documents:
-        _take(work, documents, int(work.ledger.get("pass") or 1), looked, None)
+        take(work, documents, int(work.ledger.get("pass") or 1), looked)
     settle(work, progress)
     fill(work, progress)
     return _report(work, looked)

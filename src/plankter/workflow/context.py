@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from plankter._errors import SettingsError
 from plankter.classify.context import DATE_COLUMNS, encode_columns
 from plankter.classify.context_verdict import ContextVerdict, check_context
 from plankter.classify.lda import fit_lda, gather
 from plankter.types import Run, Sample
+from plankter.workflow.training_table import read_training_table
 
 COLUMNS = ("sampled_at", "latitude_deg", "longitude_deg", "depth_min_m", "depth_max_m")
 
@@ -55,6 +58,53 @@ def context_of(sample: Sample, run: Run, columns: Sequence[str]) -> npt.NDArray[
     row = sample_row(sample, run)
     names, values = encode_columns([row], ["sampled_at", *plain])
     return np.array([[values[0, names.index(c)] if c in names else np.nan for c in columns]])
+
+
+def table_context(path: Path, names: Sequence[str], columns: Sequence[str]) -> npt.NDArray[np.float64]:
+    """What a table says of images, in the order that a model names its context: (n, columns), NaN where it does not say.
+
+    Args:
+        path: CSV with ``file`` and the columns that the model was trained with; any of month, date or sampled_at gives
+            the month.
+        names: of the images, as paths inside their folder with ``/``.
+        columns: as the model names them.
+
+    Raises:
+        ReadError: no table, or none of the images in it.
+        SettingsError: a column that the table lacks, or that holds something else than numbers or dates.
+    """
+    found = images_context(read_training_table(path, names).columns, columns, path)
+    return np.full((len(names), 0), np.nan) if found is None else found
+
+
+def images_context(
+    rows: Sequence[Mapping[str, str]] | None, columns: Sequence[str], path: Path | None
+) -> npt.NDArray[np.float64] | None:
+    """Rows of a table -> (n, columns) as a model names its context, NaN where a row does not say; None without rows, or
+    for a model without context.
+
+    Raises:
+        SettingsError: a column that is missing, or that holds something else than numbers or dates; context for a
+            model that takes none.
+    """
+    if rows is None:
+        return None
+    if not columns:
+        raise SettingsError("the model takes no context", path=path, hint="leave the context out")
+    header = list(dict.fromkeys(name for row in rows for name in row))
+    plain = [column for column in columns if not column.startswith("month_")]
+    dates = [name for name in header if name in DATE_COLUMNS][:1] if len(plain) < len(columns) else []
+    absent = [name for name in plain if name not in header]
+    if len(plain) < len(columns) and not dates:
+        absent.append("date (or month)")
+    if absent:
+        hint = f"the model was trained with {', '.join(columns)}; leave a cell empty where a value is not known"
+        raise SettingsError(f"the context table lacks {', '.join(absent)}", path=path, hint=hint)
+    try:
+        found, values = encode_columns(rows, [*dates, *plain])
+    except ValueError as error:
+        raise SettingsError(str(error), path=path) from error
+    return values[:, [found.index(column) for column in columns]]
 
 
 def asked_columns(text: str) -> list[str]:

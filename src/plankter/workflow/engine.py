@@ -15,7 +15,7 @@ from plankter.classify.estimated_mix import under_own_mix
 from plankter.classify.models import read_model_json
 from plankter.classify.predictor import ESTIMATED, TRAINING, Predicted, Predictor, expected_mix, load_predictor
 from plankter.classify.stream import ExtraInputs, StreamProgress, StreamResult, classify_stream
-from plankter.features.backbones import OpenVinoBackbone, available_cores
+from plankter.features.backbones import BATCH, OpenVinoBackbone, available_cores
 from plankter.features.morphology import measure_many
 from plankter.taxa.classes import shipped_class_list
 from plankter.types import Model
@@ -116,6 +116,7 @@ def load_engine(
     precision: str | None = None,
     threads: int | None = None,
     class_mix: str | None = None,
+    batch: int = BATCH,
 ) -> Engine:
     """A model with its network, ready to predict.
 
@@ -125,6 +126,7 @@ def load_engine(
         precision: "auto", "f32" or "bf16"; None takes the workspace's setting.
         threads: None takes the workspace's setting, or all cores.
         class_mix: as for `expected_mix`; None takes the workspace's setting, or that of the training.
+        batch: as for `OpenVinoBackbone`.
 
     Raises:
         ModelError: parts that are damaged or do not fit each other.
@@ -136,9 +138,8 @@ def load_engine(
     mix = expected_mix(asked, model.class_ids, validated=_validated(workspace) if asked == "validated" else None)
     taxa = workspace.catalogue.taxa() if workspace else shipped_class_list()
     inputs = read_model_json(model.folder).get("inputs") or {}
-    backbone = load_backbone(
-        model, precision=precision or str(settings.get("classify.precision", "auto")), threads=used
-    )
+    asked_precision = precision or str(settings.get("classify.precision", "auto"))
+    backbone = load_backbone(model, precision=asked_precision, threads=used, batch=batch)
     predictor = load_predictor(model, mix=mix, taxa=taxa)
     if asked == ESTIMATED and predictor.training_mix is None:
         raise ModelError("the model does not say how many images of each class it learnt from", path=model.folder)
@@ -155,9 +156,11 @@ def _validated(workspace: Workspace | None) -> dict[str, int]:
     return found
 
 
-def load_backbone(model: Model, *, precision: str = "auto", threads: int | None = None) -> OpenVinoBackbone:
+def load_backbone(
+    model: Model, *, precision: str = "auto", threads: int | None = None, batch: int = BATCH
+) -> OpenVinoBackbone:  # fmt: skip
     """The network of a model, ready to embed."""
-    return OpenVinoBackbone(model.folder / "backbone.onnx", precision=precision, threads=threads)
+    return OpenVinoBackbone(model.folder / "backbone.onnx", precision=precision, threads=threads, batch=batch)
 
 
 def read_files(files: Sequence[Path], failures: dict[int, str]) -> Iterator[tuple[int, bytes]]:

@@ -19,9 +19,10 @@ from plankter.classify.splits import judges
 from plankter.publish.evaluation_report import render_evaluation_report
 from plankter.types import ImageArray, Model
 from plankter.vignettes.codec import read_image
-from plankter.workflow.engine import load_engine
+from plankter.workflow.engine import Engine, load_engine
+from plankter.workflow.evaluation_images import keep_images
 from plankter.workflow.evaluation_numbers import Scored, all_numbers, compare, in_brief, training_images
-from plankter.workflow.predict import image_files, predict_files
+from plankter.workflow.predict import context_for, image_files, predict_files
 from plankter.workflow.progress import Progress, silent
 from plankter.workflow.workspace import Workspace, find_model
 
@@ -45,6 +46,8 @@ def evaluate(
     groups: Path | None = None,
     against: str | None = None,
     half: str = "all",
+    keep: Path | None = None,
+    context: Path | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """How often the model is right on a folder that holds one folder a class.
@@ -57,7 +60,10 @@ def evaluate(
         mix: mix that the figures are weighted to: "as-is", "training", "balanced", "validated", or a CSV file with class
             and share or count. The scores stay as they are.
         groups: CSV file with the column ``file`` and a column for each grouping.
+        context: CSV with ``file`` and the columns that the model was trained with; a model that takes context and is
+            given none is judged as if all of it were missing, and ``context`` of what is returned says so.
         half: "all", or one half of a validation set as `judges` splits it: "fit" or "judge".
+        keep: folder into which the answers on each image are written, see `evaluation_images`.
 
     Returns:
         The object that ``plankter evaluate --json`` prints; an unreadable image counts as a failure, not as an error
@@ -75,12 +81,18 @@ def evaluate(
     other = None if against is None else find_model(against, workspace)
     weights = _mix(mix, chosen, workspace)
     table = None if groups is None else _group_table(groups)
-    scored = _score(images, chosen, workspace, precision, class_mix, half, progress)
+    engines = [load_engine(one, workspace, precision=precision, class_mix=class_mix) for one in (chosen, other) if one]
+    if context is not None and not any(engine.context for engine in engines):
+        context_for(engines[0], context, [])  # says that no model takes it
+    scored = _score(images, engines[0], context, half, progress)
     found = in_brief(scored)
     compared: dict[str, Any] | None = None
+    both = [scored]
     if other is not None:
-        second = _score(images, other, workspace, precision, class_mix, half, progress)
-        compared = compare(scored, second)
+        both.append(_score(images, engines[1], context, half, progress))
+        compared = compare(*both)
+    if keep is not None:
+        keep_images(keep, both, images)
     if report is None and compared is None and weights is None and groups is None:
         return found
     grouped = {} if groups is None or table is None else _groups(groups, scored.names, *table)
@@ -96,19 +108,19 @@ def evaluate(
     return found
 
 
-def _score(
-    images: Path, model: Model, workspace: Workspace | None, precision: str, class_mix: str | None, half: str,
-    progress: Progress,
-) -> Scored:  # fmt: skip
+def _score(images: Path, engine: Engine, context: Path | None, half: str, progress: Progress) -> Scored:
+    model = engine.model
     files, truth, unknown = _labelled(images, model, half)
-    engine = load_engine(model, workspace, precision=precision, class_mix=class_mix)
-    result, failures, seconds = predict_files(engine, files, len(model.class_ids), progress)
+    names = [path.relative_to(images).as_posix() for path in files]
+    known = context_for(engine, context if engine.context else None, names)
+    result, failures, seconds = predict_files(engine, files, len(model.class_ids), progress, known)
     scores = np.zeros(result.scores.shape, np.float32)
     np.put_along_axis(scores, result.best.astype(np.int64), result.scores, axis=1)
-    names = [path.relative_to(images).as_posix() for path in files]
+    with_context = 0 if known is None else int(np.isfinite(known[result.index]).any(axis=1).sum())
     return Scored(
         engine, [names[k] for k in result.index], np.array(truth, np.int64)[result.index], scores, result.outcome,
         result.index, sorted(unknown), {names[k]: reason for k, reason in sorted(failures.items())}, len(files), len(set(truth)), seconds,
+        with_context,
     )  # fmt: skip
 
 

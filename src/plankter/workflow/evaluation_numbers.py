@@ -28,7 +28,10 @@ PAIR_PICTURES = 4
 
 @dataclass(frozen=True)
 class Scored:
-    """One model's scores of the images it could read, all classes by column."""
+    """One model's scores of the images it could read, all classes by column.
+
+    ``with_context``: of how many any context was known, for a model that takes it.
+    """
 
     engine: Engine
     names: list[str]
@@ -41,6 +44,7 @@ class Scored:
     files: int
     classes: int
     seconds: float
+    with_context: int = 0
 
     @property
     def model(self) -> Model:
@@ -49,7 +53,7 @@ class Scored:
 
 
 def in_brief(scored: Scored) -> dict[str, Any]:
-    """The object of the architecture, its keys and no other."""
+    """The object of the architecture, its keys and no other; of a model that takes context also what was known of it."""
     quality = evaluate_predictions(scored.true, scored.scores, scored.model.class_ids)
     return {
         "model_id": scored.model.model_id,
@@ -61,7 +65,15 @@ def in_brief(scored: Scored) -> dict[str, Any]:
         **{name: round(float(getattr(quality, name)), 5) for name in FIGURES},
         "seconds": round(scored.seconds, 3),
         "images_per_s": round(scored.files / max(scored.seconds, 1e-9), 1),
+        **context_facts(scored),
     }
+
+
+def context_facts(scored: Scored) -> dict[str, Any]:
+    """What context the model takes and of how many images it was known; nothing for a model without."""
+    if not scored.engine.context:
+        return {}
+    return {"context": {"columns": list(scored.engine.context), "images_known": scored.with_context}}
 
 
 def training_images(model: Model) -> tuple[int, ...]:

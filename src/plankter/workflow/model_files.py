@@ -21,6 +21,7 @@ from plankter.classify.models import (
     MAX_JSON_BYTES,
     MODEL_JSON,
     REFERENCE_FILE,
+    STATISTICS_FILE,
     file_sha256,
     load_model,
 )
@@ -40,9 +41,10 @@ FILE_LIMITS = {
     BACKBONE_FILE: MAX_NETWORK_BYTES,
     HEAD_FILE: MAX_ARRAY_BYTES,
     REFERENCE_FILE: MAX_ARRAY_BYTES,
+    STATISTICS_FILE: MAX_ARRAY_BYTES,
     CARD_FILE: MAX_CARD_BYTES,
 }
-OPTIONAL = (REFERENCE_FILE, CARD_FILE)
+OPTIONAL = (REFERENCE_FILE, STATISTICS_FILE, CARD_FILE)
 _OLDEST = (1980, 1, 1, 0, 0, 0)  # the first time that a zip knows: a date would make each export another file
 
 

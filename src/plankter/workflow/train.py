@@ -191,7 +191,7 @@ def train(
     """
     started = time.monotonic()
     unit = finetune_unit() if config.mode == "finetune" else None
-    name = _free_name(config.name, folder, config.mode, workspace)
+    name = free_name(config.name, folder, config.mode, workspace)
     prepared = collect(
         config, folder=folder, workspace=workspace, table=table, context=context, progress=progress
     )  # fmt: skip
@@ -222,7 +222,12 @@ def _words(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def _free_name(asked: str | None, folder: Path | None, mode: str, workspace: Workspace | None) -> str:
+def free_name(asked: str | None, folder: Path | None, mode: str, workspace: Workspace | None) -> str:
+    """The name that was asked for, else one of the folder and the mode that no model has yet.
+
+    Raises:
+        SettingsError: empty, or with a slash. Conflict: there is a model of that name.
+    """
     taken = {
         *built_in_models(),
         *(str(f["name"]) for f in (workspace.catalogue.models() if workspace else {}).values()),
@@ -303,7 +308,7 @@ def _fit(
     if config.mode == "head":
         fitted = fit_head(
             prepared.base, embeddings, images, split, head=config.head, balance=config.balance, seed=config.seed,
-            context=prepared.context, folder=run.folder, progress=progress,
+            context=prepared.context, progress=progress,
         )  # fmt: skip
         fitted = with_context_verdict(fitted, *judged)
     else:

@@ -109,6 +109,7 @@ def read_folder(
     table: Path | None = None,
     context: Path | None = None,
     taxa: Sequence[Taxon] | None = None,
+    fewest: int = 2,
     progress: Progress = silent,
 ) -> TrainingImages:
     """Labelled images from a folder that holds one folder a class.
@@ -121,9 +122,10 @@ def read_folder(
         table: CSV with ``file`` and ``group``, ``sample``, ``date`` or ``run``, and perhaps ``split``.
         context: CSV with ``file`` and columns of context.
         taxa: the class list; None takes the one that ships.
+        fewest: classes that are needed.
 
     Raises:
-        ReadError: no folder of classes, fewer than two classes with images, or a table that cannot be read.
+        ReadError: no folder of classes, too few classes with images, or a table that cannot be read.
     """
     known = list(shipped_class_list() if taxa is None else taxa)
     problems = Problems()
@@ -139,7 +141,7 @@ def read_folder(
     keep = _distinct(files, labels, root, problems, progress)
     files, labels = [files[row] for row in keep], [labels[row] for row in keep]
     names = tuple(path.relative_to(root).as_posix() for path in files)
-    data = _training_set(names, labels, root)
+    data = _training_set(names, labels, root, fewest)
     warnings: list[str] = []
     groups, grouped_by, parts = _sub_folders(names)
     if table is not None:
@@ -219,12 +221,13 @@ def _distinct(
     return keep
 
 
-def _training_set(names: tuple[str, ...], labels: Sequence[str], where: Path) -> TrainingSet:
+def _training_set(names: tuple[str, ...], labels: Sequence[str], where: Path, fewest: int = 2) -> TrainingSet:
     class_ids = tuple(sorted(set(labels)))
-    if len(class_ids) < 2:
-        what = f"only {class_ids[0]}" if class_ids else "none"
+    if not class_ids:
+        raise ReadError("no image of any class is left", path=where)
+    if len(class_ids) < fewest:
         hint = "a model needs images of two classes at least"
-        raise ReadError(f"expected two classes with images, found {what}", path=where, hint=hint)
+        raise ReadError(f"expected two classes with images, found only {class_ids[0]}", path=where, hint=hint)
     place = {class_id: number for number, class_id in enumerate(class_ids)}
     return TrainingSet(class_ids, np.array([place[label] for label in labels], np.int64), names)
 

@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from plankter._errors import ImageError, ModelError
+from plankter.classify.add_class import Recipe
 from plankter.classify.context import ContextEncoder
 from plankter.classify.head import Head, save_head
-from plankter.classify.lda import LinearFit, fit_lda, gather, save_statistics
+from plankter.classify.lda import LinearFit, Statistics, fit_lda, gather, save_statistics
 from plankter.classify.logistic import fit_logistic
-from plankter.classify.models import BACKBONE_FILE, HEAD_FILE
+from plankter.classify.models import BACKBONE_FILE, HEAD_FILE, STATISTICS_FILE
 from plankter.classify.selection import balance_for, class_weights, resampled_rows
 from plankter.classify.splits import Split
 from plankter.classify.trees import Forest, fit_inputs, save_forest
@@ -31,7 +32,6 @@ from plankter.workflow.training_data import TrainingImages
 
 Float32 = npt.NDArray[np.float32]
 Context = tuple[tuple[str, ...], npt.NDArray[np.float64]]
-STATISTICS = "statistics.npz"
 WANTED_SPREAD = 4.0  # of a discriminant's logits over the classes: its own are far too sure of themselves
 
 
@@ -47,6 +47,7 @@ class Fitted:
         balance: method and reason.
         facts: more for the report.
         smoothing: of the labels in training.
+        discriminant: how an "lda" head came from its statistics; None for other heads.
     """
 
     logits: npt.NDArray[np.floating]
@@ -62,6 +63,7 @@ class Fitted:
     curves: Sequence[Mapping[str, float]] = ()
     facts: dict[str, Any] = field(default_factory=dict)
     smoothing: float = 0.0
+    discriminant: Recipe | None = None
 
 
 def balanced_rows(
@@ -87,12 +89,11 @@ def fit_head(
     balance: str,
     seed: int,
     context: Context | None,
-    folder: Path,
     progress: Progress,
 ) -> Fitted:
     """A linear head over a backbone that stays as it is: "lda" or "logistic".
 
-    The sums of the discriminant are kept in the run folder (`STATISTICS`), so that a class can join without the images.
+    The sums of the discriminant are kept with the model, so that a class can join later without the images.
     """
     labels, class_ids = images.data.labels, images.data.class_ids
     rows, weights, how = balanced_rows(split, labels, len(class_ids), balance, seed)
@@ -101,10 +102,14 @@ def fit_head(
         encoder = ContextEncoder.fit(context[0], context[1][split.train])
         columns = np.concatenate([embeddings, encoder.features(context[1], len(embeddings))], axis=1)
     held_out = (columns[split.tune], labels[split.tune])
+    found: Statistics | None = None
+    recipe: Recipe | None = None
     if head == "lda":
         found = gather(columns[rows], labels[rows], class_ids)
-        save_statistics(folder / STATISTICS, found)
-        fitted = _tamed(fit_lda(found, held_out, balanced=how[0] == "loss"), columns[split.train])
+        plain = fit_lda(found, held_out, balanced=how[0] == "loss")
+        by = _taming(plain, columns[split.train])
+        recipe = Recipe(float(plain.shrinkage or 0.0), how[0] == "loss", by)
+        fitted = replace(plain, weight=plain.weight * np.float32(by), bias=plain.bias * np.float32(by))
     else:
         fitted = fit_logistic(
             columns[rows], labels[rows], len(class_ids), held_out=held_out, sample_weights=weights,
@@ -115,10 +120,13 @@ def fit_head(
     def write(to: Path) -> None:
         shutil.copyfile(model.folder / BACKBONE_FILE, to / BACKBONE_FILE)
         save_head(to / HEAD_FILE, fitted.weight, fitted.bias, encoder)
+        if found is not None:
+            save_statistics(to / STATISTICS_FILE, found)
 
     return Fitted(
         columns @ weight + fitted.bias, embeddings, write, "linear", model.backbone, embeddings.shape[1],
         model.input_px, {"context": encoder.columns} if encoder else {}, f"{head}, {fitted.setting}", how,
+        discriminant=recipe,
     )  # fmt: skip
 
 
@@ -127,12 +135,11 @@ def with_context_verdict(fitted: Fitted, verdict: Mapping[str, Any], words: str)
     return replace(fitted, facts={**fitted.facts, **dict(verdict), "context": words}) if words else fitted
 
 
-def _tamed(fitted: LinearFit, columns: Float32) -> LinearFit:
-    """The same order of classes with logits of a usual size, so that one temperature can calibrate them."""
+def _taming(fitted: LinearFit, columns: Float32) -> float:
+    """What weight and bias are multiplied by, so that logits have a usual size and one temperature can calibrate them."""
     shown = columns[:: max(1, len(columns) // 2_000)]
     spread = float((shown @ fitted.weight + fitted.bias).std(axis=1).mean())
-    by = np.float32(WANTED_SPREAD / spread if spread > 0 else 1.0)
-    return LinearFit(fitted.weight * by, fitted.bias * by, fitted.setting, fitted.held_out_loss)
+    return WANTED_SPREAD / spread if spread > 0 else 1.0
 
 
 def fit_classical(

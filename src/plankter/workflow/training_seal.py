@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -67,11 +67,21 @@ def judge(fitted: Fitted, data: TrainingSet, split: Split) -> Judged:
     rows = split.judge
     if len(rows) == 0:
         return Judged(calibration, thresholds, {"images": 0, "classes": 0}, [], [], tuple(warnings))
-    found = evaluate_predictions(labels[rows], _scores(fitted.logits[rows], calibration), data.class_ids)
-    spread = 1.96 * math.sqrt((found.top1 * (1 - found.top1) + 1 / len(rows)) / len(rows))
+    metrics, per_class, confusion, uncertain = figures(
+        labels[rows], _scores(fitted.logits[rows], calibration), data.class_ids
+    )
+    return Judged(calibration, thresholds, metrics, per_class, confusion, tuple(warnings + uncertain))
+
+
+def figures(
+    labels: npt.NDArray[np.int64], scores: npt.NDArray[np.floating], class_ids: tuple[str, ...]
+) -> tuple[dict[str, float | int | None], list[dict[str, Any]], list[list[int]], list[str]]:
+    """Metrics, quality of each class and confusion matrix of images that were held back, and what to doubt of them."""
+    found, warnings = evaluate_predictions(labels, scores, class_ids), []
+    spread = 1.96 * math.sqrt((found.top1 * (1 - found.top1) + 1 / len(labels)) / len(labels))
     if spread > UNCERTAIN:
         warnings.append(
-            f"judged by {len(rows)} images only: top-1 is known to about {100 * spread:.0f} points either way"
+            f"judged by {len(labels)} images only: top-1 is known to about {100 * spread:.0f} points either way"
         )
     metrics: dict[str, float | int | None] = {"images": found.images, "classes": found.classes}
     metrics |= {name: round(float(getattr(found, name)), 5) for name in METRICS}
@@ -82,7 +92,7 @@ def judge(fitted: Fitted, data: TrainingSet, split: Split) -> Judged:
         }
         for q in found.per_class
     ]  # fmt: skip
-    return Judged(calibration, thresholds, metrics, per_class, found.confusion.tolist(), tuple(warnings))
+    return metrics, per_class, found.confusion.tolist(), warnings
 
 
 def _scores(logits: npt.NDArray[np.floating], calibration: Calibration) -> npt.NDArray[np.float32]:
@@ -169,5 +179,6 @@ def seal(
         class_ids=data.class_ids, class_counts=tuple(int(n) for n in counts["train"]), temperature=1.0, card=card,
         head_kind=fitted.head_kind, inputs=fitted.inputs or None, calibration=judged.calibration,
         thresholds=thresholds, threshold_target=f"precision {TARGET_PRECISION:g}" if thresholds else None,
+        discriminant=asdict(fitted.discriminant) if fitted.discriminant else None,
     )  # fmt: skip
     return load_model(folder)

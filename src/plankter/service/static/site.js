@@ -240,8 +240,10 @@ document.querySelectorAll("form[data-table]").forEach(form => {
   input.addEventListener("change", async () => {
     try {
       const answer = await ask(form.dataset.table + "?name=" + encodeURIComponent(input.files[0].name), { method: "PUT", body: input.files[0] });
-      notice((await answer.json()).message, true);
+      const found = await answer.json();
+      notice(found.message, true);
       if (form.dataset.into) htmx.ajax("GET", form.dataset.table, { target: form.dataset.into, swap: "outerHTML" });
+      else if (found.attached) setTimeout(() => window.location.reload(), 2500); // the page shows what was attached
     } catch (error) { notice(error.message); }
     input.value = "";
   });
