@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-mlflow test-deepaas lint clean
+.PHONY: demo test test-mlflow test-deepaas test-api lint clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "plankter needs Python 3.11 or later; name one with: make PYTHON=python3.12 ..."; exit 1; }
@@ -41,6 +41,15 @@ test-deepaas: $(VENV)-deepaas/.installed
 	PLANKTER_REQUIRE_DEEPAAS=1 PLANKTER_TEST_IMAGE=1 $(VENV)-deepaas/bin/python -m pytest -q tests/service/test_deepaas_server.py \
 	  tests/service/test_deepaas_module.py tests/service/test_oscar.py tests/test_platform_files.py
 
+# Whatever the API's description allows, asked of a real server; in an environment of its own, as it brings much.
+$(VENV)-api/.installed: pyproject.toml
+	@$(PYTHON) -m venv $(VENV)-api
+	$(VENV)-api/bin/python -m pip install --quiet --disable-pip-version-check -e . 'pytest>=8' 'httpx2>=2.0' schemathesis==4.32.5
+	@touch $@
+
+test-api: $(VENV)-api/.installed
+	PLANKTER_REQUIRE_SCHEMATHESIS=1 $(VENV)-api/bin/python -m pytest -q tests/service/test_api_fuzz.py
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,4 +57,4 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) $(VENV)-deepaas plankter-demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-deepaas $(VENV)-api plankter-demo .mypy_cache .ruff_cache .pytest_cache

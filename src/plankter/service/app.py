@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
@@ -87,11 +88,34 @@ def create_app(
         app.include_router(page.router, include_in_schema=False)
     app.include_router(deepaas.router)
     _add_operation(app)
+    _describe_problems(app)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_middleware(Quick, base=folder)
     app.add_middleware(Guard, access=access)
     app.add_middleware(Telemetry, metrics=metrics)  # outermost, so that refused requests are counted too
     return app
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Puts into the API's description what every route shares: errors are of their own content type, and a body that is no
+    JSON is one (400)."""
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            found = described()
+            shape = {"schema": {"$ref": "#/components/schemas/ProblemShape"}}
+            for methods in found["paths"].values():
+                for facts in methods.values():
+                    if "application/json" in facts.get("requestBody", {}).get("content", {}):
+                        facts["responses"]["400"] = {"description": "Bad Request"}
+                    for status, answer in facts["responses"].items():
+                        if status >= "400":
+                            answer["content"] = {"application/problem+json": shape}
+            app.openapi_schema = found
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents it
 
 
 def _add_operation(app: FastAPI) -> None:
