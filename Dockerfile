@@ -45,8 +45,8 @@ ENV SHELL=/bin/bash \
 # DEEPaaS (or plankter serve), monitoring, notebook
 EXPOSE 5000 6006 8888
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s CMD ["plankter-healthcheck"]
-# what happens at run time stands here: the platform replaces CMD. -g: deep-start does not hand signals on
-ENTRYPOINT ["tini", "-g", "--", "plankter-entrypoint"]
+# what happens at run time stands here: the platform replaces CMD
+ENTRYPOINT ["tini", "--", "plankter-entrypoint"]
 CMD ["deep-start", "--deepaas"]
 
 FROM base AS cpu

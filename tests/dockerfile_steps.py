@@ -71,8 +71,8 @@ class Place:
         if step.value.startswith(OF_THE_SYSTEM):
             self.left.append(step.value.split(maxsplit=1)[0])
             return
-        command = ["bash", "-o", "pipefail", "-c", self.here(step.value)]
-        done = subprocess.run(
-            command, cwd=self.root, env={**os.environ, "PATH": self.path}, capture_output=True, text=True, check=False
-        )
+        # what was fetched for other tests is not fetched again
+        command = ["bash", "-o", "pipefail", "-c", self.here(step.value).replace(" --no-cache-dir", "")]
+        environment = {**os.environ, "PATH": self.path, "PIP_NO_COMPILE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{step.value}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"

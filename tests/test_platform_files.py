@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import inspect
 import os
 import re
 import shutil
@@ -95,6 +96,25 @@ def test_the_image_asks_for_extras_and_files_that_there_are(dockerfile: list[Ins
         assert (ROOT / name).exists(), name
 
 
+def test_the_page_for_operators_knows_every_variable_and_argument(dockerfile: list[Instruction]) -> None:
+    from plankter.service import deepaas_module, oscar, platform_files
+
+    page = (ROOT / "docs" / "ai4os.md").read_text(encoding="utf-8")
+    usual = {
+        "SHELL",
+        "PYTHONUNBUFFERED",
+        "MLFLOW_DISABLE_TELEMETRY",
+        "NVIDIA_VISIBLE_DEVICES",
+        "NVIDIA_DRIVER_CAPABILITIES",
+    }
+    names = set(environment_of(dockerfile)) - usual
+    names |= {deepaas_module.WORKSPACE_VARIABLE, deepaas_module.MODEL_VARIABLE, platform_files.DATA_VARIABLE}
+    for function in (deepaas_module.predict, deepaas_module.train):
+        names |= set(inspect.signature(function).parameters) - {"_"}
+    for name in names | set(oscar.ARGUMENTS):
+        assert f"`{name}`" in page or f'"{name}"' in page, name
+
+
 def context_files() -> list[str]:
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
     assert lines[0] == "*"
@@ -152,6 +172,26 @@ def test_the_entry_point_makes_a_workspace_once_and_goes_on_without(tmp_path: Pa
     hindered = start(tmp_path / "file" / "w")
     assert (hindered.returncode, hindered.stdout) == (3, "started\n")
     assert "predictions work, trainings do not" in hindered.stderr
+
+
+@on_unix
+@pytest.mark.skipif(shutil.which("pkill") is None, reason="procps is not installed; the image has it")
+def test_a_stop_goes_to_the_server_alone(tmp_path: Path, programs: Path) -> None:
+    """deep-start's shape: a shell that keeps the signal; a server whose workers must not get it."""
+    server = "import signal, subprocess, sys, time\nworker = subprocess.Popen(['sleep', '60'])\n"
+    server += "def stop(*_):\n    alive = worker.poll() is None\n    worker.kill()\n    sys.exit(0 if alive else 9)\n"
+    server += "signal.signal(signal.SIGTERM, stop)\nprint('up', flush=True)\nworker.wait()\nsys.exit(9)\n"
+    (tmp_path / "server.py").write_text(server)
+    start = programs / "deep-start"
+    start.write_text(f'#!/bin/bash\n"{sys.executable}" {tmp_path / "server.py"}\nstatus=$?; echo over; exit $status\n')
+    start.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PLANKTER_WORKSPACE": str(tmp_path / "w")}
+    command = ["sh", str(DOCKER / "entrypoint"), "deep-start", "--deepaas"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "up\n"
+        process.terminate()
+        assert process.stdout.read() == "over\n"
+    assert process.returncode == 0
 
 
 class _Answers(http.server.BaseHTTPRequestHandler):
@@ -231,7 +271,7 @@ def container(
         ]
     settings = {name: image.here(value) for name, value in environment_of(dockerfile).items()}
     environment = {**os.environ, **settings, "PATH": image.path, "PLANKTER_PORT": str(port)}
-    entry = [part for part in only(dockerfile, "ENTRYPOINT").listed if part not in ("tini", "-g", "--")]
+    entry = [part for part in only(dockerfile, "ENTRYPOINT").listed if part not in ("tini", "--")]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
             [*entry, *command], env=environment, cwd=image.root, stdout=log, stderr=log, start_new_session=True
@@ -255,5 +295,7 @@ def test_the_steps_make_a_container_that_is_healthy_and_ends(
         assert process.poll() is None and time.monotonic() < until, log.read_text(errors="replace")[-3000:]
         time.sleep(1)
     assert (image.root / "srv" / "workspace" / "plankter.toml").is_file()
-    os.killpg(process.pid, signal.SIGTERM)  # as tini -g does
-    assert process.wait(60) is not None
+    process.send_signal(signal.SIGTERM)  # as tini hands it on
+    process.wait(60)
+    with pytest.raises(ProcessLookupError):  # nothing is left of it
+        os.killpg(process.pid, 0)

@@ -8,6 +8,7 @@ import pytest
 from plankter._errors import ModelError
 from plankter.classify.finetune_data import Balance, BatchMaker, choose_balance
 from plankter.classify.finetune_images import ArrayImages
+from plankter.classify.selection import RESAMPLE_UP_TO, balance_for
 from plankter.vignettes.augment import Augmentation
 
 NONE = Balance("none", np.ones(3), "")
@@ -113,3 +114,24 @@ def test_size_jitter_changes_width_and_height_by_one_factor() -> None:
     np.testing.assert_allclose(height / width, 2.0, rtol=1e-4)
     assert np.log(width / 30).std() == pytest.approx(0.15, rel=0.15)
     assert (data.sizes == [30, 60]).all()
+
+
+@pytest.mark.parametrize(
+    ("counts", "head", "network"),
+    [
+        ([10, 10, 100], "none", "none"),  # ten times the median: still even
+        ([10, 10, 101], "loss", "resample"),
+        ([0, 10, 10, 101], "loss", "resample"),  # a class without images does not count
+        ([1_000, 1_000, 60_000], "loss", "loss"),  # too many for an epoch to leave images out
+        ([], "none", "none"),
+    ],
+)
+def test_one_rule_for_heads_and_networks(counts: list[int], head: str, network: str) -> None:
+    assert balance_for(counts)[0] == head
+    chosen = choose_balance(counts)
+    assert chosen.method == network
+    assert chosen.reason == balance_for(counts, resample_up_to=RESAMPLE_UP_TO)[1]
+    for wanted in ("none", "resample", "loss"):
+        assert balance_for(counts, wanted)[0] == choose_balance(counts, wanted).method == wanted
+    with pytest.raises(ModelError, match="magic"):
+        balance_for(counts, "magic")

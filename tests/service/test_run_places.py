@@ -97,7 +97,9 @@ def test_time_is_cut_into_a_readable_number_of_periods(days: list[str], by: str,
     assert found is not None and found["by"] == by and 1 <= len(found["ticks"]) <= 8
     assert len(found["bars"]) == min(len(days), 1 if days[0] == "0001-01-01" else 2)
     width = (found["right"] - found["left"]) / count
-    assert found["bars"][-1]["x"] + 0.9 * width == pytest.approx(found["right"], abs=0.2)
+    last = found["bars"][-1]
+    assert last["x"] + last["width"] / 2 == pytest.approx(found["right"] - width / 2, abs=0.2)
+    assert last["width"] <= max(width, 2)
     assert all(found["top"] <= bar["y"] <= found["bottom"] for bar in found["bars"])
 
 

@@ -17,6 +17,7 @@ from plankter.classify.head import load_head, save_head
 from plankter.classify.models import built_in_models, read_model_json, write_model_json
 from plankter.classify.splits import judges
 from plankter.workflow.evaluate import evaluate
+from plankter.workflow.evaluation_images import class_rows, compare_images, read_images, tables_beside
 from plankter.workflow.explain import explain
 
 CLASSES = ("Bubbles", "Copepoda_adult", "Tripos")
@@ -238,3 +239,17 @@ def test_explanations_that_cannot_be_are_refused(images: Path, tmp_path: Path) -
     with pytest.raises(ImageError):
         explain(images / "Bubbles" / "broken.jpg", tmp_path / "e.png")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_answers_that_are_kept_give_the_same_numbers(images: Path, other: Path, tmp_path: Path) -> None:
+    found = evaluate(images, against=str(other), precision="f32", keep=tmp_path)
+    assert set(found) == KEYS | {"comparison"}
+    first, second = (read_images(path) for path in tables_beside(tmp_path).values())
+    assert (len(first), first.model, second.model) == (21, "flowcam", "small")
+    assert float(np.mean(first.true == first.given)) == pytest.approx(found["top1"], abs=1e-5)
+    f1 = [row["f1"] for row in class_rows(first) if row["images"]]
+    assert sum(f1) / len(f1) == pytest.approx(found["macro_f1"], abs=1e-5)
+    beside = compare_images(first, second)
+    for name in ("images", "both", "only_first", "only_second", "neither", "p", "top1", "macro_f1", "first", "second"):
+        assert beside[name] == found["comparison"][name], name
+    assert beside["left_out"] == 8 and beside["other_content"] == 0  # no Tripos in the second

@@ -133,7 +133,58 @@ def test_trouble_that_is_not_the_runs_is_tried_again(setting: Any, made: Path, m
         patch.setattr(watch_step, "classify", full)
         assert watched.look() == ([], ["run0"])
     (entry,), _ = watched.look()
-    assert (entry["status"], entry["predicted"]) == ("unchanged", 12)
+    assert (entry["status"], entry["predicted"]) == ("ingested", 12)
+
+
+@pytest.mark.parametrize("where", ["classify", "write_report", "_day", "_keep"])
+def test_a_kill_while_a_run_is_taken_loses_no_line_of_the_day(
+    setting: Any, made: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    watched, clock, _ = setting
+    shutil.copytree(made / "run0", watched.folder / "run0")
+    watched.look()
+    clock.now += 61
+    of: Any = watch_step if hasattr(watch_step, where) else Watch
+    original = getattr(of, where)
+
+    def killed(*arguments: Any, **rest: Any) -> Any:
+        if where == "_keep" and "taking" in arguments[-1]:  # the one before the run is taken
+            return original(*arguments, **rest)
+        if where == "_day":
+            original(*arguments, **rest)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(of, where, killed)
+        with pytest.raises(KeyboardInterrupt):
+            watched.look()
+    again = Watch(watched.workspace, watched.folder, settle_s=60, clock=clock)
+    again.look()
+    clock.now += 61
+    (entry,), _ = again.look()
+    assert entry["status"] == "ingested"
+    (page,) = watched.workspace.reports_folder.glob("day-*.html")
+    assert "1 runs came in with 12 particles" in page.read_text(encoding="utf-8")
+    clock.now += 61
+    assert again.look() == ([], [])
+
+
+def test_a_share_that_is_away_all_night_is_told_once(
+    setting: Any, made: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched, _, _ = setting
+    watched.folder.rename(tmp_path / "away")
+    turns: list[int] = []
+
+    def stop() -> bool:
+        turns.append(1)
+        if len(turns) == 40:
+            (tmp_path / "away").rename(watched.folder)
+        return len(turns) > 60
+
+    watch(watched.workspace, watched.folder, settle_s=60, poll_s=0, stop=stop)
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("waiting for it" in line for line in said) == 1 == sum("there again" in line for line in said)
 
 
 def test_one_report_a_day(setting: Any, made: Path) -> None:

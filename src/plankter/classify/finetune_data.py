@@ -9,16 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from plankter._errors import ModelError
 from plankter.classify.finetune_images import FloatArray, ImageSource, IntArray, UInt8Array, resized
+from plankter.classify.selection import RESAMPLE_UP_TO, balance_for
 from plankter.vignettes.augment import Augmentation, augment
 from plankter.vignettes.letterbox import size_inputs
 
 ContextColumns = tuple[tuple[str, ...], npt.NDArray[np.floating]]  # names of c columns, (n, c) values
-BALANCES = ("auto", "none", "resample", "loss")
 EFFECTIVE_BETA = 0.999
-BALANCED_BELOW = 10.0  # largest class over the median class: below this "auto" leaves the classes as they are
-RESAMPLE_UP_TO = 50_000  # images: above, "auto" weights the loss, so that an epoch still shows every image
 
 
 @dataclass(frozen=True)
@@ -37,30 +34,20 @@ class Balance:
 
 
 def choose_balance(counts: npt.ArrayLike, wanted: str = "auto") -> Balance:
-    """Decides how an imbalance of classes is met, and says why.
+    """How an imbalance of classes is met by `balance_for`, and the weights for it.
 
     "resample" draws an image with a chance of 1 / sqrt(images of its class); "loss" weights it by the inverse of the
     effective number of its class, (1 - beta) / (1 - beta^n) with beta 0.999 (Cui et al. 2019, CVPR).
 
     Args:
         counts: (classes,) training images; classes without one have weight 0.
-        wanted: one of `BALANCES`; "auto" leaves mild imbalance alone, resamples small sets and weights large ones.
+        wanted: as in `balance_for`; "auto" resamples small sets and weights large ones.
 
     Raises:
         ModelError: another word.
     """
     n = np.asarray(counts, dtype=np.float64)
-    if wanted not in BALANCES:
-        raise ModelError(f"balance must be one of {', '.join(BALANCES)}, got {wanted!r}")
-    present = n[n > 0]
-    ratio = float(present.max() / np.median(present)) if len(present) else 1.0
-    method, reason = wanted, f"as asked; the largest class has {ratio:.1f} times the images of the median one"
-    if wanted == "auto":
-        rare = "resample" if n.sum() <= RESAMPLE_UP_TO else "loss"
-        method = "none" if ratio <= BALANCED_BELOW else rare
-        reason = (
-            f"chosen: the largest class has {ratio:.1f} times the images of the median one, {int(n.sum()):,} in all"
-        )
+    method, reason = balance_for(n, wanted, resample_up_to=RESAMPLE_UP_TO)
     safe = np.maximum(n, 1)
     if method == "resample":
         weights = 1 / np.sqrt(safe)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from plankter._errors import ModelError
+
 # falling and rising by about 12 %: finer steps move the loss by less than 0.001
 TEMPERATURES = np.exp(np.linspace(np.log(0.1), np.log(50.0), 56))
 MAX_ROWS = 5_000  # enough to tell two settings apart
@@ -76,29 +78,33 @@ def resampled_rows(labels: npt.NDArray[np.int64], classes: int, seed: int) -> np
 
 
 BALANCES = ("auto", "none", "resample", "loss")
-EVEN_BELOW = 10.0  # largest class over the median one: up to this "auto" leaves the classes as they are
+EVEN_UP_TO = 10.0  # largest class over the median one: up to this "auto" leaves the classes as they are
+RESAMPLE_UP_TO = 50_000  # images a network learns from: above, "auto" weights, so that an epoch still shows every image
 
 
-def balance_for(labels: npt.NDArray[np.int64], classes: int, wanted: str) -> tuple[str, str]:
-    """How an imbalance of classes is met, and why.
+def balance_for(counts: npt.ArrayLike, wanted: str = "auto", *, resample_up_to: int = 0) -> tuple[str, str]:
+    """How an imbalance of classes is met, and why: the one rule for heads, forests and networks.
 
     Args:
-        labels: of the training images.
-        classes: how many there are.
-        wanted: one of `BALANCES`; "auto" weights the loss where the largest class has more than `EVEN_BELOW` times the
-            images of the median one.
+        counts: (classes,) training images.
+        wanted: one of `BALANCES`; "auto" leaves classes alone where the largest has at most `EVEN_UP_TO` times the images of
+            the median one, and else weights the loss.
+        resample_up_to: with "auto", sets of at most so many images are resampled instead; networks, which see an image
+            augmented anew each time, take `RESAMPLE_UP_TO`.
 
     Returns:
         "none", "resample" or "loss", and the reason in words.
 
     Raises:
-        ValueError: another word.
+        ModelError: another word.
     """
     if wanted not in BALANCES:
-        raise ValueError(f"balance must be one of {', '.join(BALANCES)}, got {wanted!r}")
-    counts = np.bincount(labels, minlength=classes)
-    ratio = float(counts.max() / max(np.median(counts[counts > 0]), 1)) if len(labels) else 1.0
+        raise ModelError(f"balance must be one of {', '.join(BALANCES)}, got {wanted!r}")
+    n = np.asarray(counts, np.float64)
+    present = n[n > 0]
+    ratio = float(present.max() / np.median(present)) if len(present) else 1.0
     fact = f"the largest class has {ratio:.1f} times the images of the median one"
     if wanted != "auto":
         return wanted, f"as asked; {fact}"
-    return ("loss" if ratio > EVEN_BELOW else "none"), f"chosen, because {fact}"
+    rare = "resample" if n.sum() <= resample_up_to else "loss"
+    return ("none" if ratio <= EVEN_UP_TO else rare), f"chosen, because {fact}, {int(n.sum()):,} in all"

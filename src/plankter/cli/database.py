@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -155,8 +156,11 @@ def watch(
     def told(entry: dict[str, Any]) -> None:
         if not once:  # a line a run, as there is no end
             emit(entry, as_json, _watched_text)
+            sys.stdout.flush()
 
     with reporting(as_json), open_workspace(workspace) as opened:
+        if not once:
+            print(f"watching {folder}: looking every {every:g} s, until Ctrl-C", file=sys.stderr, flush=True)
         found = stay(opened, folder, settle_s=settle, poll_s=every, once=once, model=model, told=told)
         if once:
             emit(found, as_json, _watch_text)

@@ -150,7 +150,7 @@ def find_evaluation(service: Service, key: str) -> Evaluation:
 
 
 def evaluations(service: Service, most: int = 100) -> list[dict[str, str]]:
-    """Evaluations whose images were kept, the newest first: key and words for a choice."""
+    """Evaluations whose images were kept, the newest first: ``key``, ``title``, ``model`` (name or id) and ``at``."""
     found: list[dict[str, str]] = []
     for job in service.jobs.all():
         if job.kind != "evaluate" or job.state != DONE or len(found) >= most:

@@ -22,6 +22,7 @@ SMALLEST_PX, LARGEST_PX = 5.0, 14.0
 TIME_WIDTH, TIME_HEIGHT, TIME_LEFT, TIME_RIGHT, TIME_BOTTOM, TIME_TOP = 640.0, 380.0, 68.0, 28.0, 30.0, 22.0
 MOST_DAYS, MOST_MONTHS, MOST_TICKS = 62, 72, 8
 MOST_YEARS = 200
+WIDEST_PX = 60.0  # of a bar
 
 
 @dataclass(frozen=True)
@@ -175,9 +176,9 @@ def timeline(runs: Sequence[Placed]) -> dict[str, Any] | None:
     bars = []
     for n, (period, (count, particles)) in enumerate(sums.items()):
         if count:
-            tall = round(max(3.0, high * particles / top), 1)
+            tall, wide = round(max(3.0, high * particles / top), 1), max(2.0, min(0.8 * step, WIDEST_PX))
             bars.append(
-                {"x": round(TIME_LEFT + step * n + 0.1 * step, 1), "width": round(max(2.0, min(0.8 * step, 60.0)), 1),
+                {"x": round(TIME_LEFT + step * (n + 0.5) - wide / 2, 1), "width": round(wide, 1),
                  "y": round(TIME_TOP + high - tall, 1), "height": tall, "address": f"/runs?period={period}",
                  "words": f"{period}: {counted(count, particles)}"}
             )  # fmt: skip

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from plankter._errors import Conflict, ReadError, SettingsError
 from plankter.classify.context import encode_columns
 from plankter.classify.models import BACKBONE_FILE, built_in_models
+from plankter.classify.selection import BALANCES
 from plankter.classify.splits import Split, given_split, make_split
 from plankter.classify.training_set import TrainingSet
 from plankter.types import Model
@@ -74,7 +75,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for word, known in (
             ("mode", MODES), ("head", HEADS), ("classifier", CLASSIFIERS), ("features", FEATURES),
-            ("balance", ("auto", "none", "resample", "loss")),
+            ("balance", BALANCES),
         ):  # fmt: skip
             if getattr(self, word) not in known:
                 raise SettingsError(f"{word} must be one of {', '.join(known)}, got {getattr(self, word)!r}")

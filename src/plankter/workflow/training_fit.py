@@ -70,7 +70,7 @@ def balanced_rows(
     split: Split, labels: npt.NDArray[np.int64], classes: int, wanted: str, seed: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64] | None, tuple[str, str]]:
     """Training rows and their weights under a balance: "resample" changes the rows, "loss" the weights."""
-    method, reason = balance_for(labels[split.train], classes, wanted)
+    method, reason = balance_for(np.bincount(labels[split.train], minlength=classes), wanted)
     rows, weights = split.train, None
     if method == "resample":
         rows = split.train[resampled_rows(labels[split.train], classes, seed)]

@@ -105,28 +105,41 @@ class Watch:
             elif unit.partial or self.clock() - since < self.settle_s:
                 waiting.append(unit.name)
             else:
-                taken = self._take(unit)
+                cut_short = state.get(unit.name, {}).get("taking") == unit.mark
+                if not cut_short:
+                    self._keep(state, unit, {**state.get(unit.name, {}), "taking": unit.mark})
+                taken = self._take(unit, cut_short)
                 if taken is None:
                     waiting.append(unit.name)
                     continue
-                state[unit.name] = {"mark": unit.mark, "at": _now(), "runs": [entry["run_id"] for entry in taken]}
-                write_text(self._state_file, json.dumps(state, indent=1) + "\n")
+                self._day(taken, unit.mark)
+                self._keep(state, unit, {"mark": unit.mark, "at": _now(), "runs": [row["run_id"] for row in taken]})
                 self._since.pop(unit.name, None)
-                self._day(taken)
                 done += taken
         return done, waiting
 
-    def _take(self, unit: _Unit) -> list[dict[str, Any]] | None:
-        """Ingests and classifies; None where it is to be tried again, as the trouble is not the run's."""
+    def _keep(self, state: dict[str, dict[str, Any]], unit: _Unit, entry: dict[str, Any]) -> None:
+        state[unit.name] = entry
+        write_text(self._state_file, json.dumps(state, indent=1) + "\n")
+
+    def _take(self, unit: _Unit, cut_short: bool) -> list[dict[str, Any]] | None:
+        """Ingests and classifies; None where it is to be tried again, as the trouble is not the run's.
+
+        What an earlier attempt had ingested when it was cut short came in all the same.
+        """
         try:
             files = _identity_files(unit)
             if not files:
                 return []
             found, _ = ingest(self.workspace, files)
-            return [self._classified(run) for run in found]
+            taken = [self._classified(run) for run in found]
         except (PlankterError, OSError) as error:
             log.error("%s: %s; trying again", unit.name, error)
             return None
+        for entry in taken:
+            if cut_short and entry["status"] == "unchanged":
+                entry["status"] = "ingested"
+        return taken
 
     def _classified(self, run: IngestedRun) -> dict[str, Any]:
         entry: dict[str, Any] = {
@@ -142,18 +155,20 @@ class Watch:
         entry["report"] = str(write_report(self.workspace, run.run_id))
         return entry
 
-    def _day(self, taken: list[dict[str, Any]]) -> None:
-        """Brings the report of the day up to date."""
+    def _day(self, taken: list[dict[str, Any]], mark: str) -> None:
+        """Brings the report of the day up to date; what a kill made say twice is one line."""
         if not taken:
             return
         day = datetime.now(UTC).date()
         lines = self.workspace.folder / "watched" / f"{day.isoformat()}.jsonl"
         with lines.open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(entry) + "\n" for entry in taken))
-        rows = []
-        for line in lines.read_text(encoding="utf-8").splitlines():
+            file.write("".join(json.dumps({**entry, "mark": mark}) + "\n" for entry in taken))
+        found: dict[tuple[str, str | None], dict[str, Any]] = {}
+        for number, line in enumerate(lines.read_text(encoding="utf-8").splitlines()):
             with contextlib.suppress(ValueError):  # a line that a kill cut short
-                rows.append(json.loads(line))
+                row = json.loads(line)
+                found[row["source"], row.get("mark") or str(number)] = row
+        rows = list(found.values())
         page = self.workspace.reports_folder / f"day-{day.isoformat()}.html"
         for row in rows:
             if row.get("report"):
@@ -194,15 +209,20 @@ def watch(
     runs: list[dict[str, Any]] = []
     waiting: list[str] = []
     with watched.alone():
-        looks = 0
+        looks, away = 0, ""
         while not stop():
             try:
                 done, waiting = watched.look()
             except ReadError as error:
                 if once:
                     raise
-                log.warning("%s; trying again", error)
-                done = []
+                if str(error) != away:  # said once, not every few seconds through the night
+                    log.warning("%s; waiting for it", error)
+                done, away = [], str(error)
+            else:
+                if away:
+                    log.warning("%s: there again", folder)
+                away = ""
             for entry in done:
                 runs = [*runs[-999:], entry]
                 told(entry)
