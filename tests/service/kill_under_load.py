@@ -129,6 +129,7 @@ class Load:
 def kept(client: Client, promised: Promised) -> list[str]:
     """Words that were not kept, of those that can be told while jobs are not at an end."""
     broken = []
+    jobs = list(promised.jobs)  # before the server is asked, as the clients go on
     for upload, size in list(promised.bytes.items()):
         there = sum(client._server.json("GET", f"/uploads/{upload}")["files"].values())
         if there < size:
@@ -139,16 +140,17 @@ def kept(client: Client, promised: Promised) -> list[str]:
     if not low <= station <= promised.station_asked:
         broken.append(f"station {low} was answered for, {station} is here")
     known = {job["id"] for job in client.jobs()}
-    broken += [f"job {job} is gone" for job in promised.jobs if job not in known]
+    broken += [f"job {job} is gone" for job in jobs if job not in known]
     return broken
 
 
 def whole(client: Client, folder: Path, promised: Promised) -> tuple[list[str], dict[str, int]]:
     """Words that were not kept after all jobs had time to end, and jobs by how they ended."""
-    broken, states = [], {"done": 0, "failed": 0}
+    states = {"done": 0, "failed": 0}
     until = time.monotonic() + 300
     while any(job["state"] in ("queued", "running") for job in client.jobs()) and time.monotonic() < until:
         time.sleep(0.3)
+    broken = kept(client, promised)
     runs = {run["name"]: run for run in client.runs()}
     for listed in client.jobs():
         job = client.job(listed["id"])

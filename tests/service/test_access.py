@@ -21,6 +21,7 @@ def test_loopback_is_this_computer_alone(host: str, expected: bool) -> None:
 
 @pytest.mark.parametrize(("header", "name"), [
     ("127.0.0.1:8000", "127.0.0.1"), ("LOCALHOST", "localhost"), ("[::1]:80", "::1"), ("evil.example:8000", "evil.example"),
+    ("[::1].evil.example", "[::1].evil.example"), ("[::1]", "::1"),
 ])  # fmt: skip
 def test_the_name_in_a_host_header(header: str, name: str) -> None:
     assert host_name(header) == name

@@ -98,7 +98,8 @@ def _digest(text: str) -> bytes:
 def host_name(host: str) -> str:
     """The name in a Host header, without port and brackets."""
     if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
+        name, _, rest = host[1:].partition("]")
+        return name.lower() if not rest or rest.startswith(":") else host.lower()  # else it is no address at all
     return host.rpartition(":")[0].lower() if ":" in host else host.lower()
 
 
