@@ -46,7 +46,10 @@ def train(
     px: Annotated[int, _option("px", "Of mode finetune: side of the square that the network sees.")] = 64,
     start: Annotated[
         Path | None,
-        _option("start", "Of mode finetune: weights to start from, or 'scratch'; else the backbone of --model."),
+        _option(
+            "start",
+            "Of mode finetune: weights to start from (npz, pth, pt, onnx), or scratch; else --model's or installed ones.",
+        ),
     ] = None,
     seed: Annotated[int, _option("seed", "Same seed, same split and model.")] = 0,
     name: Annotated[str | None, _option("name", "Of the new model.")] = None,
