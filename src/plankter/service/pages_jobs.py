@@ -116,7 +116,9 @@ def files(request: Request, job_id: str) -> Response:
 async def register(request: Request, name: str) -> Response:
     """A job that puts a model into the MLflow registry."""
     service = service_of(request)
-    found = await asyncio.to_thread(submit, service, "register", f"{name} into MLflow", {"model": name})
+    known = await asyncio.to_thread(service.models)
+    shown = next((model["name"] for model in known if name in (model["model_id"], model["name"])), name)
+    found = await asyncio.to_thread(submit, service, "register", f"{shown} into MLflow", {"model": name})
     return Response(headers={"HX-Redirect": f"/jobs/{found.id}"})
 
 
