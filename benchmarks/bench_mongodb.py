@@ -81,8 +81,19 @@ def facts_of(run: int, start: int, turn: int) -> list[Annotation]:
     return [Annotation(run_id, start + i, class_id, Verdict.CORRECTED, "eva", at, on_model_id="m1") for i in range(500)]
 
 
-def ask(catalogues: dict[str, Catalogue], address: str, runs: int, turns: int) -> None:
-    """The same questions to both, in turn."""
+def bar(what: str, limit_ms: float, measured: dict[str, list[float]]) -> None:
+    """One of the bars, both beside each other: 95th percentiles."""
+    p95 = {name: float(np.percentile(seconds, 95)) * 1e3 for name, seconds in measured.items()}
+    said = ", ".join(f"{name} {ms:.1f} ms {'held' if ms < limit_ms else 'MISSED'}" for name, ms in p95.items())
+    print(f"BAR {what}, p95 under {limit_ms:g} ms: {said}", flush=True)
+
+
+def ask(catalogues: dict[str, Catalogue], address: str, runs: int, turns: int) -> dict[str, list[float]]:
+    """The same questions to both, in turn.
+
+    Returns:
+        Seconds of the pages by class and score, by catalogue.
+    """
     rng = random.Random(1)
     server_s, own_s, pages = server_cpu_s(address), Counter[str](), 0
     questions: list[tuple[str, ParticleFilter]] = []
@@ -115,6 +126,11 @@ def ask(catalogues: dict[str, Catalogue], address: str, runs: int, turns: int) -
     server_ms = (server_cpu_s(address) - server_s) / pages * 1e3
     said = ", ".join(f"{name} {used / pages * 1e3:.1f} ms" for name, used in own_s.items())
     print(f"processor time a page: {said}; MongoDB's server {server_ms:.1f} ms (all its work meanwhile)", flush=True)
+    of_class = {
+        name: [s for (kind, of), all_s in times.items() if of == name and "class" in kind for s in all_s]
+        for name in catalogues
+    }
+    return of_class
 
 
 def status_is_validated(catalogue: Catalogue, run: int) -> int:
@@ -123,7 +139,8 @@ def status_is_validated(catalogue: Catalogue, run: int) -> int:
 
 def label_and_count(
     name: str, catalogue: Catalogue, address: str, server: str, runs: int, each: int, turns: int
-) -> None:
+) -> tuple[list[float], list[float]]:
+    """500 labels ``turns`` times with a reader of counts beside; seconds of both."""
     labelling: list[float] = []
     alone: list[float] = []
     beside: list[float] = []
@@ -158,6 +175,7 @@ def label_and_count(
     print(f"500 labels with history        {name:<9}{percentiles(labelling)}")
     print(f"class counts, all runs         {name:<9}{percentiles(alone)}; while labelling {percentiles(beside)}")
     print(f"counts exact after labelling   {name:<9}{exact}", flush=True)
+    return labelling, beside
 
 
 def catalogue_bench(args: argparse.Namespace) -> None:
@@ -176,9 +194,15 @@ def catalogue_bench(args: argparse.Namespace) -> None:
         )
         sqlite_file = f"sqlite:{folder / 'catalogue.sqlite'}"
         catalogues = {"SQLite": open_catalogue(sqlite_file), "MongoDB": open_catalogue(url)}
-        ask(catalogues, args.address, args.runs, args.turns)
+        pages = ask(catalogues, args.address, args.runs, args.turns)
+        labelling, counts = {}, {}
         for name, address in (("SQLite", sqlite_file), ("MongoDB", url)):
-            label_and_count(name, catalogues[name], address, args.address, args.runs, each, args.turns)
+            labelling[name], counts[name] = label_and_count(
+                name, catalogues[name], address, args.address, args.runs, each, args.turns
+            )
+        bar("page of 200 by class and score", 20, pages)
+        bar("class counts beside a labeller", 20, counts)
+        bar("500 labels with history", 200, labelling)
         assert list(catalogues["SQLite"].annotations()) == list(catalogues["MongoDB"].annotations())
         assert catalogues["SQLite"].class_counts() == catalogues["MongoDB"].class_counts()
         started = time.perf_counter()
@@ -195,6 +219,10 @@ def catalogue_bench(args: argparse.Namespace) -> None:
         migrate(folder, url)
         back = migrate(folder, "sqlite:back.sqlite")
         print(f"back to SQLite, compared row by row: {back['seconds']:.0f} s, differences {back['differences']}")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(
+            f"BAR migration without a difference: there {found['differences']}, back {back['differences']}; peak {peak:.0f} MB"
+        )
         drop(args.address, "plankter_bench")
 
 
@@ -330,6 +358,10 @@ def connect_bench(args: argparse.Namespace) -> None:
             print(f"documents in runs: {len(seen)} of {args.documents}, doubled: {sum(n > 1 for n in seen.values())}")
             print(f"labels: {len(facts)}, doubled: {len(facts) - len(set(facts))}; vignettes: {vignettes}")
             print(f"check: {workspace.catalogue.check() or 'sound'}")
+            good = len(seen) == args.documents and max(seen.values()) == 1 and len(facts) == len(set(facts))
+            print(f"BAR nothing doubled or lost after {kills} kills: {'held' if good else 'MISSED'}")
+            print(f"BAR a second run reads no image: {'held' if again['images_read'] == 0 else 'MISSED'}")
+            print(f"BAR bounded memory: {peak:.0f} MB at most")
     if not args.keep:
         drop(args.address, "plankter_bench_source")
 

@@ -205,3 +205,40 @@ def test_tables_that_cannot_be(client: TestClient, looked: str, root: Path, give
     body = {"kind": "train", "arguments": {"folder": str(root), "table": given}}
     answer = client.post("/api/v1/jobs", json=body)
     assert answer.status_code in (404, 422), answer.text
+
+
+# -- what a look at a set tells
+def test_images_that_cannot_be_decoded_are_named_and_not_shown(client: TestClient, root: Path) -> None:
+    folder = root.parent / "with bad ones"
+    for name in ("disk", "bar"):
+        (folder / name).mkdir(parents=True)
+        for path in sorted((root / name).iterdir())[:4]:
+            (folder / name / path.name).write_bytes(path.read_bytes())
+    (folder / "bar" / "00.png").write_bytes(b"\x89PNG\r\n\x1a\n, and then no image")
+    address = client.post("/train", data={"folder": str(folder)}).json()["location"]
+    job = ended(client, address.rsplit("/", 1)[1])
+    assert job["state"] == "done", job
+    (problem,) = [found for found in job["result"]["problems"] if found["problem"] == "unreadable"]
+    assert problem["count"] == 1 and problem["names"] == ["bar/00.png"]
+    assert not any("bar/00.png" in entry["samples"] for entry in job["result"]["classes"])
+    assert "bar/00.png" in client.get(address).text
+
+
+def test_images_of_a_folder_are_analysed_where_they_lie(client: TestClient, root: Path, tmp_path: Path) -> None:
+    folder = root.parent / "to analyse"
+    folder.mkdir()
+    for n, path in enumerate(sorted((root / "disk").iterdir())[:4]):
+        (folder / f"{n}.png").write_bytes(path.read_bytes())
+    before = sorted(folder.iterdir())
+    address = client.post("/analyse", data={"folder": str(folder), "model": "flowcam"}).json()["location"]
+    job = ended(client, address.rsplit("/", 1)[1])
+    assert job["state"] == "done" and job["result"]["files"] == 4, job
+    results = f"/results/job/{job['id']}"
+    assert client.get(f"{results}/images/1/picture").content == (folder / "1.png").read_bytes()
+    assert sorted(folder.iterdir()) == before and job["title"] == "to analyse"
+    (tmp_path / "other.png").write_bytes(b"\x89PNG\r\n\x1a\n a secret")
+    (folder / "1.png").unlink()
+    (folder / "1.png").symlink_to(tmp_path / "other.png")
+    assert client.get(f"{results}/images/1/picture").status_code == 404
+    job = ended(client, client.post("/analyse", data={"folder": str(folder)}).json()["location"].rsplit("/", 1)[1])
+    assert job["state"] == "failed" and "leads out of what may be read" in job["reason"]

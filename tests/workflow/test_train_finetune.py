@@ -15,6 +15,7 @@ import pytest
 
 from plankter.classify.models import load_model
 from plankter.features.backbones import OpenVinoBackbone
+from plankter.vignettes.augment import Augmentation
 from plankter.vignettes.letterbox import size_inputs
 from plankter.workflow import train as train_module
 from plankter.workflow.evaluate import evaluate
@@ -35,6 +36,7 @@ class Config:
     batch: int = 128
     average_decay: float = 0.9985
     patience: int = 5
+    augmentation: Augmentation | None = None
 
 
 @dataclass
@@ -81,10 +83,13 @@ def test_the_network_becomes_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ArrayImages=Images, FinetuneConfig=Config, finetune=trainer(seen), estimate=lambda *a, **k: 12.5
     )
     monkeypatch.setattr(train_module, "finetune_unit", lambda: unit)
-    config = TrainConfig(mode="finetune", network="tiny", epochs=4, px=32, seed=9, name="tuned")
+    config = TrainConfig(
+        mode="finetune", network="tiny", epochs=4, px=32, seed=9, name="tuned", augmentation="scale=0.1"
+    )
     assert train(config, folder=root, out=tmp_path / "o", estimate_only=True)["estimate_s"] == 12.5
     found = train(config, folder=root, out=tmp_path / "o")
     assert (seen["config"].epochs, seen["config"].seed, seen["config"].balance) == (4, 9, "auto")
+    assert seen["config"].augmentation == Augmentation(scale=0.1)
     assert len(seen["failures"]) == 1 and not set(seen["failures"]) & set(seen["train"])
     assert len(seen["train"]) == found["split"]["train"] and seen["context"] is None
     assert found["mode"] == "finetune" and found["facts"] == {"epochs_done": 1}

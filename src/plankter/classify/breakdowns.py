@@ -86,6 +86,7 @@ class ConfusedPair:
 
     @property
     def images(self) -> int:
+        """Images of either class that were taken for the other."""
         return self.first_as_second + self.second_as_first
 
 

@@ -43,10 +43,12 @@ class ContextVerdict:
 
     @property
     def random_gain(self) -> float:
+        """What the context adds to the accuracy on folds by chance."""
         return self.random_with - self.random_without
 
     @property
     def grouped_gain(self) -> float:
+        """What the context adds to the accuracy on groups never seen."""
         return self.grouped_with - self.grouped_without
 
     def require(self) -> None:

@@ -33,6 +33,11 @@ __all__ = [
 
 
 class Verdict(StrEnum):
+    """What a run's difference from the training set looks like, in words.
+
+    ``SEASON``: the same kinds of images in another mix; ``INSTRUMENT``: images that look different within their class.
+    """
+
     NONE = "none"
     SEASON = "other season (class mix)"
     INSTRUMENT = "other instrument (images)"

@@ -18,8 +18,8 @@ class FinetuneConfig:
 
     Args:
         network: a name of `plankter.classify.networks.NETWORKS`.
-        start: ImageNet weights (.npz, MobileNetV2 only), a checkpoint (.pt) or a model's backbone.onnx of the same
-            network, or None for random.
+        start: ImageNet weights (.npz of MobileNetV2, .pth of EfficientNet-Lite), a checkpoint (.pt) or a model's
+            backbone.onnx of the same network, or None for random.
         px: side of the square that the network sees.
         batch: images a step; halved in memory, not in effect, where memory runs out.
         lr: highest rate of the one cycle over all epochs.

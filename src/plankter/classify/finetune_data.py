@@ -101,6 +101,7 @@ class BatchMaker:
 
     @property
     def steps(self) -> int:
+        """Batches of an epoch, at least one."""
         return max(1, len(self.rows) // self.batch)
 
     def order(self, epoch: int) -> IntArray:

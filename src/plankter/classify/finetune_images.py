@@ -36,13 +36,24 @@ class ImageSource(Protocol):
     """
 
     @property
-    def class_ids(self) -> tuple[str, ...]: ...
+    def class_ids(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        ...
+
     @property
-    def labels(self) -> IntArray: ...
+    def labels(self) -> IntArray:
+        """int64 (n,)."""
+        ...
+
     @property
-    def sizes(self) -> FloatArray: ...
+    def sizes(self) -> FloatArray:
+        """float32 (n, 2) px."""
+        ...
+
     @property
-    def failures(self) -> dict[int, str]: ...
+    def failures(self) -> dict[int, str]:
+        """Why a row has no pixels."""
+        ...
 
     def pixels(self, rows: IntArray) -> UInt8Array:
         """uint8 (len(rows), s, s) letterboxed grey vignettes."""
@@ -53,9 +64,14 @@ class Split(Protocol):
     """The part of a split that training uses; `plankter.classify.splits.Split` is one."""
 
     @property
-    def train(self) -> IntArray: ...
+    def train(self) -> IntArray:
+        """Rows that the weights are fitted on."""
+        ...
+
     @property
-    def tune(self) -> IntArray: ...
+    def tune(self) -> IntArray:
+        """Rows that stop a training and calibrate."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -121,18 +121,8 @@ def new_state(
         build_backbone(config.network, 3 if config.colour else 1), classes, dropout=config.dropout,
         context_inputs=context_inputs, context_features=config.context_features,
     )  # fmt: skip
-    if config.start is not None and config.start.suffix == ".npz":
-        if config.network != "mobilenet_v2":
-            raise ModelError(f"ImageNet weights are for mobilenet_v2, not for {config.network}", path=config.start)
-        from plankter.classify.networks.mobilenet_v2 import load_folded_imagenet
-
-        load_folded_imagenet(model.backbone, config.start, torch.from_numpy(sample[:STATISTICS_IMAGES]))
-    elif config.start is not None and config.start.suffix == ".onnx":
-        from plankter.classify.networks.folded import load_from_model
-
-        load_from_model(model.backbone, config.start, torch.from_numpy(sample[:STATISTICS_IMAGES]))
-    elif config.start is not None:
-        start_from_checkpoint(model, config.start)
+    if config.start is not None:
+        load_start(model, config.network, config.start, sample)
     model = model.to(device=device or torch.device("cpu"), memory_format=torch.channels_last)
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
@@ -140,6 +130,39 @@ def new_state(
     optimiser = torch.optim.AdamW(groups, lr=config.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=max(2, steps), pct_start=WARM_UP)
     return TrainingState(model, copy.deepcopy(model), optimiser, schedule, in_memory=config.batch)
+
+
+def load_start(model: Classifier, network: str, start: Path, sample: UInt8Array) -> None:
+    """Weights that a training starts from, by the ending of their file.
+
+    Args:
+        model: changed in place.
+        network: its name.
+        start: .npz (ImageNet, MobileNetV2) or .pth (ImageNet, EfficientNet-Lite), a model's .onnx, else a checkpoint.
+        sample: uint8 vignettes to give folded weights their norms back.
+
+    Raises:
+        ModelError: weights of another network, or unreadable.
+    """
+    kind, backbone, shown = start.suffix.lower(), model.backbone, torch.from_numpy(sample[:STATISTICS_IMAGES])
+    if kind == ".npz":
+        if network != "mobilenet_v2":
+            raise ModelError(f"ImageNet weights as npz are for mobilenet_v2, not for {network}", path=start)
+        from plankter.classify.networks.mobilenet_v2 import load_folded_imagenet
+
+        load_folded_imagenet(backbone, start, shown)
+    elif kind == ".pth":
+        if not network.startswith("efficientnet_lite"):
+            raise ModelError(f"ImageNet weights as pth are for efficientnet_lite0 to 2, not for {network}", path=start)
+        from plankter.classify.networks.efficientnet_lite import load_imagenet
+
+        load_imagenet(backbone, start)
+    elif kind == ".onnx":
+        from plankter.classify.networks.folded import load_from_model
+
+        load_from_model(backbone, start, shown)
+    else:
+        start_from_checkpoint(model, start)
 
 
 def start_from_checkpoint(model: Classifier, path: Path) -> None:

@@ -78,6 +78,7 @@ class Head:
 
     @property
     def classes(self) -> int:
+        """How many classes it scores."""
         return int(self.weight.shape[1])
 
     def logits(

@@ -54,6 +54,7 @@ class Statistics:
 
     @property
     def dim(self) -> int:
+        """Numbers of an embedding, context included."""
         return int(self.means.shape[1])
 
 

@@ -27,9 +27,15 @@ class Scorer(Protocol):
     """A fitted head: `Head`, or a forest."""
 
     @property
-    def dim(self) -> int: ...
+    def dim(self) -> int:
+        """Numbers of an embedding."""
+        ...
+
     @property
-    def classes(self) -> int: ...
+    def classes(self) -> int:
+        """How many classes it scores."""
+        ...
+
     def scores(
         self, embeddings: npt.NDArray[np.floating], extra: npt.NDArray[np.floating] | None = None, /
     ) -> FloatArray:
@@ -85,14 +91,17 @@ class Predictor:
 
     @property
     def dim(self) -> int:
+        """Numbers of an embedding."""
         return self.scorer.dim
 
     @property
     def classes(self) -> int:
+        """How many classes it scores."""
         return self.scorer.classes
 
     @property
     def outcomes(self) -> tuple[str, ...]:
+        """Everything that can be said: the classes, then the groups above them."""
         return self.taxonomy.outcomes
 
     def scores(self, embeddings: npt.NDArray[np.floating], extra: npt.NDArray[np.floating] | None = None) -> FloatArray:

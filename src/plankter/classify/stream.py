@@ -35,7 +35,9 @@ class StreamBackbone(Protocol):
     from several threads at once; else the calls take turns) and ``batch`` (vignettes of a call it is fastest with)."""
 
     @property
-    def dim(self) -> int: ...
+    def dim(self) -> int:
+        """Numbers of an embedding."""
+        ...
 
     def embed(self, vignettes: npt.NDArray[np.uint8], sizes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """uint8 (n, s, s) letterboxed vignettes and float32 (n, 3) sizes -> float32 (n, dim) embeddings."""

@@ -192,10 +192,12 @@ class Forest:
 
     @property
     def dim(self) -> int:
+        """Numbers of an embedding."""
         return int(self.inputs.components.shape[0])
 
     @property
     def classes(self) -> int:
+        """How many classes it scores."""
         return len(self.trees.baseline)
 
     def logits(

@@ -46,7 +46,10 @@ def train(
     px: Annotated[int, _option("px", "Of mode finetune: side of the square that the network sees.")] = 64,
     start: Annotated[
         Path | None,
-        _option("start", "Of mode finetune: weights to start from, or 'scratch'; else the backbone of --model."),
+        _option(
+            "start",
+            "Of mode finetune: weights to start from (npz, pth, pt, onnx), or scratch; else --model's or installed ones.",
+        ),
     ] = None,
     augmentation: Annotated[
         str,
@@ -150,14 +153,18 @@ def _added_text(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _compare_text(found: dict[str, Any]) -> Iterator[str]:
-    yield f"{'candidate':<28}{'top-1':>8}{'macro F1':>10}{'parameters':>13}{'MB':>8}{'images/s':>10}{'RAM MB':>8}"
+    yield f"{'candidate':<28}{'top-1 %':>8}{'macro F1':>10}{'parameters':>13}{'MB':>8}{'images/s':>10}{'RAM MB':>8}"
     for row in found["rows"]:
         if row["failure"]:
             yield f"{row['name']:<28}{row['failure']}"
             continue
+        top1, macro_f1, memory = (
+            "-" if row[key] is None else format(row[key] * by, form)
+            for key, by, form in (("top1", 100, ".1f"), ("macro_f1", 1, ".3f"), ("memory_mb", 1, ",.0f"))
+        )
         yield (
-            f"{row['name']:<28}{100 * row['top1']:>7.1f}%{row['macro_f1']:>10.3f}{row['parameters']:>13,}"
-            f"{row['size_mb']:>8.1f}{row['images_per_s']:>10,.0f}{row['memory_mb']:>8,.0f}"
+            f"{row['name']:<28}{top1:>8}{macro_f1:>10}{row['parameters']:>13,}{row['size_mb']:>8.1f}"
+            f"{row['images_per_s']:>10,.0f}{memory:>8}"
         )
     yield from (f"warning: {text}" for text in found["warnings"])
     yield f"table and picture: {found['csv']}, {found['picture']}"

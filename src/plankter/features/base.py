@@ -23,6 +23,11 @@ class FeatureTable:
             raise ValueError(f"values must have {len(self.columns)} columns, got shape {self.values.shape}")
 
     def column(self, name: str) -> npt.NDArray[np.float32]:
+        """One column by its name, (n,).
+
+        Raises:
+            ValueError: no such column.
+        """
         return self.values[:, self.columns.index(name)]
 
 

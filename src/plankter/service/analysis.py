@@ -214,19 +214,40 @@ def _of_job(service: Service, job_id: str) -> Analysis:
                 best[row, place] = class_ids.setdefault(name, len(class_ids))
                 scores[row, place] = table[f"score_{place + 1}"][row]
     names = table["file"]
-    images = service.workspace.folder / str(result["images"])
-    if not images.is_relative_to(service.workspace.folder):  # a folder of the server: it may be forbidden by now
-        images = service.sources.folder(str(images))
+    read = images_of(service, str(result["images"]))
     return Analysis(
         "job", job_id, job.title, str(result["model"]), tuple(class_ids), names, best, scores,
         [text or "" for text in table["decision"]], [text or "" for text in table["reason"]], table["failure"],
-        lambda number: file_of(images, names[number]), None, None, _taxa(service),
+        lambda number: read(names[number]), None, None, _taxa(service),
     )  # fmt: skip
 
 
-def file_of(images: Path, name: str) -> bytes:
+def images_of(service: Service, text: str) -> Callable[[str], bytes]:
+    """Reads images by name from the folder that a result names: relative to the workspace, or a folder of the server, which
+    may be forbidden by now.
+
+    Raises:
+        NotFound: that is so; of the reader, that an image is gone or a link has taken its place.
+    """
+    images = service.workspace.folder / text
+    root = service.workspace.folder
+    if not images.is_relative_to(root):
+        images = service.sources.folder(str(images))
+        root = service.sources.root_of(images) or images
+    return lambda name: file_of(images, name, root.resolve())
+
+
+def file_of(images: Path, name: str, root: Path) -> bytes:
+    """An image below a folder whose real path lies in ``root``.
+
+    Raises:
+        NotFound: it is gone, or leads elsewhere.
+    """
+    path = (images / name).resolve()
+    if not path.is_relative_to(root):
+        raise NotFound("the image is gone: a link has taken its place", path=name)
     try:
-        return (images / name).read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise NotFound("the image is gone: its upload was removed", path=name) from error
 

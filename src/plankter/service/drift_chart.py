@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 WIDTH, HEIGHT = 1040.0, 320.0
-LEFT, RIGHT, TOP, BOTTOM = 56.0, 150.0, 14.0, 64.0
+LEFT, RIGHT, TOP, BOTTOM = 72.0, 150.0, 14.0, 64.0
 MOST_LABELS = 14
 LABEL_PX = 15.0
 

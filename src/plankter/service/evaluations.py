@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plankter._errors import NotFound, ReadError
-from plankter.service.analysis import Analysis, file_of
+from plankter.service.analysis import Analysis, images_of
 from plankter.service.jobs import DONE, Job
 from plankter.service.state import Service
 from plankter.types import Taxon
@@ -171,11 +171,11 @@ def as_analysis(service: Service, key: str) -> Analysis:
         NotFound: as `find_evaluation`.
     """
     found = find_evaluation(service, key)
-    images, root = found.images, service.workspace.folder / str(found.result.get("images_root", ""))
+    images, read = found.images, images_of(service, str(found.result.get("images_root", "")))
     said = [images.class_ids[c] for c in images.given.tolist()]
     reasons = [f"its folder says {found.name_of(c)}" for c in images.true.tolist()]
     return Analysis(
         "evaluation", key, found.job.title, images.model, images.class_ids, images.names,
         images.best.astype(np.int16), images.scores, said, reasons, [None] * len(images),
-        lambda number: file_of(root, images.names[number]), None, None, found.taxa,
+        lambda number: read(images.names[number]), None, None, found.taxa,
     )  # fmt: skip

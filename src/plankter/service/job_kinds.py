@@ -6,6 +6,7 @@ Every kind may be begun again after its process was killed: what is finished is 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -23,6 +24,7 @@ from plankter.workflow.workspace import Workspace, open_workspace
 
 Arguments = dict[str, Any]
 Step = Callable[[Workspace, JobFolder, Arguments, Progress], dict[str, Any]]
+MOST_DECODED = 50_000
 PREDICTIONS, FOUND = "predictions.parquet", "found.json"
 
 
@@ -201,10 +203,11 @@ def inspect(workspace: Workspace, job: JobFolder, arguments: Arguments, progress
     images = _labelled(workspace, arguments, progress)
     data = images.data
     counts = data.counts.tolist()
+    bad = _unreadable(images, progress)
     samples: dict[str, list[str]] = {class_id: [] for class_id in data.class_ids}
-    for name, label in zip(data.names, data.labels.tolist(), strict=True):
+    for row, (name, label) in enumerate(zip(data.names, data.labels.tolist(), strict=True)):
         mine = samples[data.class_ids[label]]
-        if len(mine) < 6:
+        if len(mine) < 6 and row not in bad:
             mine.append(name)
     classes = [
         {"class_id": class_id, "images": count, "aphia_id": images.aphia_ids.get(class_id), "small": count < SMALL_CLASS,
@@ -218,6 +221,27 @@ def inspect(workspace: Workspace, job: JobFolder, arguments: Arguments, progress
         "images": len(data), "classes": classes, "problems": images.problems.listed(), "source": images.source,
         "warnings": list(images.warnings), "root": root,
     }  # fmt: skip
+
+
+def _unreadable(images: Any, progress: Progress) -> dict[int, str]:
+    """Rows that cannot be decoded, and why; they are added to the problems. Of a large set every k-th is tried."""
+    from plankter._errors import ImageError
+    from plankter.vignettes.codec import decode_image
+
+    n = len(images.data)
+    rows = range(0, n, max(1, math.ceil(n / MOST_DECODED)))
+    bad: dict[int, str] = {}
+    for done, (row, data) in enumerate(images.read(rows, bad)):
+        try:
+            decode_image(data, grey=True)
+        except ImageError as error:
+            bad[row] = error.message
+        if done % 200 == 0:
+            progress("reading images", done, len(rows))
+    for row, why in sorted(bad.items()):
+        some = "" if len(rows) == n else f" (of {len(rows):,} that were tried)"
+        images.problems.add("unreadable", images.data.names[row], f"cannot be used{some}: {why}")
+    return bad
 
 
 def _has_files(arguments: Arguments) -> bool:
@@ -293,7 +317,7 @@ def evaluate(workspace: Workspace, job: JobFolder, arguments: Arguments, progres
         images, model=str(arguments["model"]), workspace=workspace, against=arguments.get("against") or None,
         report=job.folder / "report.html", keep=job.folder, progress=progress,
     )  # fmt: skip
-    root = images.relative_to(workspace.folder).as_posix()
+    root = _place(workspace, images)
     return {**found, "report": "report.html", "numbers": "report.json", "images_root": root}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ def _fields(documents: Sequence[Mapping[str, Any]]) -> dict[str, _Field]:
         for path, value in _flat(document, "", 0):
             kinds[path][type(value).__name__] += 1
             text = f"{len(value)} bytes" if isinstance(value, bytes) else repr(value)[:60]
+            text = value.isoformat() if isinstance(value, datetime) else text
             if len(samples[path]) < 3 and text not in samples[path]:
                 samples[path].append(text)
     return {

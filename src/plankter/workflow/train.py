@@ -15,6 +15,7 @@ import numpy.typing as npt
 from plankter._errors import Conflict, ReadError, SettingsError
 from plankter.classify.context import encode_columns
 from plankter.classify.models import BACKBONE_FILE, built_in_models
+from plankter.classify.networks import installed_weights
 from plankter.classify.selection import BALANCES
 from plankter.classify.splits import Split, given_split, make_split
 from plankter.classify.training_set import TrainingSet
@@ -259,10 +260,13 @@ def pace_for(images: int, epochs: int, tuning: int) -> dict[str, Any]:
 
 def starting_weights(config: TrainConfig, base: Model) -> Path | None:
     """Where a network's training starts: the file that was named, else the base model's backbone where it is of the same
-    network; None (chance) for ``--start scratch`` and for other networks."""
+    network, else ImageNet weights that a package brought (`installed_weights`); None (chance) for ``--start scratch`` and
+    where there is none of these."""
     if config.start is not None:
         return None if str(config.start) == SCRATCH else config.start
-    return base.folder / BACKBONE_FILE if base.backbone.startswith(config.network) else None
+    if base.backbone.startswith(config.network):
+        return base.folder / BACKBONE_FILE
+    return installed_weights(config.network)
 
 
 def _judge_context(

@@ -247,7 +247,14 @@ def fit_network(
     balance = getattr(found, "balance", None)
     return Fitted(
         head.logits(embeddings, values), embeddings, write, "linear", config.network, found.dim, found.input_px,
-        {"context": found.context.columns} if found.context else {}, f"fine-tuned {config.network}",
+        {"context": found.context.columns} if found.context else {}, f"fine-tuned {config.network}, {_start_words(config.start)}",
         (balance.method, balance.reason) if balance else (config.balance, "as asked"), found.curves,
         dict(getattr(found, "facts", {})), config.label_smoothing,
     )  # fmt: skip
+
+
+def _start_words(start: Path | None) -> str:
+    """Without the folder, which is none of a reader's business; every model's network has the same file name."""
+    if start is None:
+        return "from chance"
+    return "from the base model's network" if start.name == BACKBONE_FILE else f"from {start.name}"

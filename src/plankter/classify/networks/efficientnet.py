@@ -24,6 +24,7 @@ class SqueezeExcite(nn.Module):
         self.reduce, self.expand = nn.Conv2d(channels, squeezed, 1), nn.Conv2d(squeezed, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, channels, h, w) -> the same shape, each channel times its gate of 0..1."""
         gate = self.expand(F.silu(self.reduce(x.mean((2, 3), keepdim=True))))
         return x * torch.sigmoid(gate)
 
@@ -42,6 +43,7 @@ class MbConv(nn.Module):
         self.residual = stride == 1 and cin == cout
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, cin, h, w) -> (n, cout, h', w'), smaller by the stride."""
         return x + self.body(x) if self.residual else self.body(x)
 
 

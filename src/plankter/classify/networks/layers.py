@@ -70,6 +70,7 @@ class ConvNorm(nn.Module):
         return F.conv2d(x, weight, self.conv.bias, self.stride, padding, 1, groups)
 
     def activate(self, x: Tensor) -> Tensor:
+        """The activation alone, of any shape."""
         if self.activation == "relu6":
             return F.relu6(x)
         if self.activation == "relu":
@@ -77,6 +78,7 @@ class ConvNorm(nn.Module):
         return F.silu(x) if self.activation == "silu" else x
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, cin, h, w) -> (n, cout, h', w'), smaller by the stride."""
         return self.activate(self.norm(self.convolve(x)))
 
 
@@ -100,6 +102,7 @@ class Backbone(nn.Module):
         self.dim = features + SIZE_FEATURES
 
     def forward(self, vignettes: Tensor, sizes: Tensor) -> Tensor:
+        """uint8 (n, s, s) vignettes and float (n, 3) sizes -> float (n, `dim`) embeddings."""
         x = vignettes.to(sizes.dtype) / 127.5 - 1.0
         x = x.unsqueeze(1) if self.channels == 1 else x.permute(0, 3, 1, 2)
         x = x.contiguous(memory_format=torch.channels_last)
@@ -129,6 +132,11 @@ class Classifier(nn.Module):
         self.head = nn.Linear(backbone.dim + (context_features if context_inputs else 0), classes)
 
     def forward(self, vignettes: Tensor, sizes: Tensor, context: Tensor | None = None) -> Tensor:
+        """As `Backbone`, and float (n, 2c) context for a network with it -> float (n, classes) logits.
+
+        Raises:
+            ValueError: a network with context that was given none.
+        """
         embedding = self.backbone(vignettes, sizes)
         if self.context is not None:
             if context is None:

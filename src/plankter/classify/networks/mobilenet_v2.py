@@ -33,6 +33,7 @@ class Bottleneck(nn.Module):
         self.residual = stride == 1 and cin == cout
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, cin, h, w) -> (n, cout, h', w'), smaller by the stride."""
         return x + self.body(x) if self.residual else self.body(x)
 
 
