@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 # are computed in: as fast an image, sooner full, and the same numbers.
 BATCH = 16
 SOME = 4  # images in a batch that tell of many clients, so that a moment's patience fills the next one
-SHORTLY_S = 0.004
+MOMENT = 0.3  # of the time that the last batch took: how long that patience lasts,
+LONGEST_S = 0.02  # and at most
 AT_ONCE = 2  # batches at least that can be in work; more where there are more cores
 LOADED_AT_MOST = 3
 WAITING_AT_MOST = 20_000
@@ -95,6 +96,7 @@ class Batcher:
         self._queues: tuple[deque[tuple[_Wish, int]], ...] = (deque(), deque())
         self._wake = threading.Condition()
         self._in_work = self._last = 0
+        self._took_s = 0.0
         self.closed = False
         name = f"predict {engine.model.name}"
         threads = max(AT_ONCE, engine.threads)
@@ -167,7 +169,7 @@ class Batcher:
                 if self.waiting >= BATCH or self.closed or self._last < SOME:
                     break
                 self._in_work += 1  # so that no other thread takes what is not full
-                self._wake.wait_for(lambda: self.waiting >= BATCH or self.closed, SHORTLY_S)
+                self._wake.wait_for(lambda: self.waiting >= BATCH or self.closed, min(LONGEST_S, MOMENT * self._took_s))
                 self._in_work -= 1
                 if self.waiting:
                     break
@@ -186,6 +188,7 @@ class Batcher:
     def _loop(self) -> None:
         while not (self.closed and not self.waiting):
             taken = self._take()
+            began = time.monotonic()
             try:
                 found = self._predict([wish.images[place] for wish, place in taken]) if taken else []
                 error = None
@@ -194,6 +197,7 @@ class Batcher:
                 found, error = [], problem
             with self._wake:
                 self._in_work -= 1
+                self._took_s = time.monotonic() - began
                 ended = self._noted(taken, found, error)
                 if self._may_take():
                     self._wake.notify()
