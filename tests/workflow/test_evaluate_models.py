@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from plankter._errors import ImageError, NotFound, ReadError, SettingsError
+from plankter._errors import ImageError, NotFound, PlankterError, ReadError, SettingsError
 from plankter.classify.head import load_head, save_head
 from plankter.classify.models import built_in_models, read_model_json, write_model_json
 from plankter.classify.splits import judges
@@ -195,6 +195,26 @@ def test_every_method_draws_and_is_checked(images: Path, tmp_path: Path, method:
     assert all(0 <= check[name] <= 1 for name in ("deletion", "insertion", "random_deletion", "random_insertion"))
     if method != "cam":  # three cells a side are too coarse to promise it
         assert check["better_than_random"]
+
+
+def test_a_particle_of_a_workspace_goes_by_its_name(tmp_path: Path) -> None:
+    from plankter.synthetic.flowcam import simulate_flowcam_run
+    from plankter.workflow.ingest import ingest
+    from plankter.workflow.workspace import init_workspace, open_workspace
+
+    with open_workspace(init_workspace(tmp_path / "w")) as workspace:
+        ingest(workspace, [simulate_flowcam_run(tmp_path / "r", name="r", particles=5, seed=1).folder])
+        run_id = workspace.catalogue.runs()[0].run.run_id
+        found = explain(Path(f"{run_id}:3"), tmp_path / "e.png", method="cam", workspace=workspace, precision="f32")
+        ((_, png),) = workspace.archive.open(run_id).read_vignettes([3])
+        (tmp_path / "same.png").write_bytes(png)
+        same = explain(tmp_path / "same.png", tmp_path / "f.png", method="cam", precision="f32")
+        assert found["best"] == same["best"] and found["check"] == same["check"] and found["image"] == f"{run_id}:3"
+        for absent in (f"{run_id}:5", "nowhere:1"):
+            with pytest.raises(NotFound):
+                explain(Path(absent), tmp_path / "g.png", workspace=workspace)
+        with pytest.raises(PlankterError):
+            explain(Path(f"../{run_id}:1"), tmp_path / "g.png", workspace=workspace)
 
 
 def test_a_head_of_chance_gives_another_map(images: Path, other: Path, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,19 +71,10 @@ def explain(
         ImageError: not an image. NotFound: no such model, class or particle. SettingsError: ``out``, the method, the patch or the
         masks. ModelError: "cam" of a model that has no averaged last map under a linear head.
     """
-    if method not in METHODS:
-        raise SettingsError(f"the method must be one of {', '.join(METHODS)}, got {method!r}")
-    if out.suffix.lower() != ".png":
-        raise SettingsError("expected a file that ends in .png", path=out)
-    if patch_px is not None and patch_px < 1:
-        raise SettingsError(f"expected a patch of 1 px or more, got {patch_px}")
-    if masks < 2:
-        raise SettingsError(f"expected 2 masks or more, got {masks}")
+    _check(out, method, patch_px, masks)
     chosen = find_model(model, workspace)
     ids = chosen.class_ids
-    class_id = None if class_name is None else match_name(class_name, ids)
-    if class_name is not None and class_id is None:
-        raise NotFound(f"the model knows no class {class_name!r}", hint=f"it knows {', '.join(ids[:3])}, ...")
+    class_id = _class_id(class_name, ids)
     vignette = _vignette(image, workspace)
     engine = load_engine(chosen, workspace, precision=precision)
     whole = _scores(engine, vignette[None])[0]
@@ -115,14 +107,31 @@ def explain(
         "x_px": int(x),
         "y_px": int(y),
         "check": {
-            "deletion": round(check.deletion, 5),
-            "insertion": round(check.insertion, 5),
-            "random_deletion": round(check.random_deletion, 5),
-            "random_insertion": round(check.random_insertion, 5),
+            **{name: round(value, 5) for name, value in asdict(check).items()},
             "better_than_random": check.better_than_random,
         },
         "out": str(out),
     }
+
+
+def _check(out: Path, method: str, patch_px: int | None, masks: int) -> None:
+    if method not in METHODS:
+        raise SettingsError(f"the method must be one of {', '.join(METHODS)}, got {method!r}")
+    if out.suffix.lower() != ".png":
+        raise SettingsError("expected a file that ends in .png", path=out)
+    if patch_px is not None and patch_px < 1:
+        raise SettingsError(f"expected a patch of 1 px or more, got {patch_px}")
+    if masks < 2:
+        raise SettingsError(f"expected 2 masks or more, got {masks}")
+
+
+def _class_id(name: str | None, ids: Sequence[str]) -> str | None:
+    if name is None:
+        return None
+    class_id = match_name(name, ids)
+    if class_id is None:
+        raise NotFound(f"the model knows no class {name!r}", hint=f"it knows {', '.join(ids[:3])}, ...")
+    return class_id
 
 
 def _vignette(image: Path, workspace: Workspace | None) -> Vignette:

@@ -126,7 +126,7 @@ def add_images(
         run.write_curves(())
         found = _joined(base, old, recipe, embeddings, values, images, split)
         result = _finish(run, called, base, found, old, embeddings, values, images, split, workspace)
-        result |= {"seconds": round(time.monotonic() - started, 3)}
+        result["seconds"] = round(time.monotonic() - started, 3)
         run.write_json("evaluation.json", result)
         run.log(f"added to {base.name} ({base.model_id}) in {result['seconds']:.1f} s")
     log_training(run.folder, name=called)
