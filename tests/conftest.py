@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from served import Served
 
-# a test says what is right, a benchmark how fast it is: a busy machine must not fail a test
-settings.register_profile("plankter", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("plankter")
+if find_spec("hypothesis"):  # the platform's environment has none
+    from hypothesis import HealthCheck, settings
+
+    # a test says what is right, a benchmark how fast it is: a busy machine must not fail a test
+    settings.register_profile("plankter", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("plankter")
 ROOT = Path(__file__).parents[1]
 
 
