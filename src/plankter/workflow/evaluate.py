@@ -110,7 +110,7 @@ def _score(images: Path, engine: Engine, context: Path | None, half: str, progre
     result, failures, seconds = predict_files(engine, files, len(model.class_ids), progress, known)
     scores = np.zeros(result.scores.shape, np.float32)
     np.put_along_axis(scores, result.best.astype(np.int64), result.scores, axis=1)
-    with_context = 0 if known is None else int(np.isfinite(known).any(axis=1)[result.index].sum())
+    with_context = 0 if known is None else int(np.isfinite(known[result.index]).any(axis=1).sum())
     return Scored(
         engine, [names[k] for k in result.index], np.array(truth, np.int64)[result.index], scores, result.outcome,
         result.index, sorted(unknown), {names[k]: reason for k, reason in sorted(failures.items())}, len(files), len(set(truth)), seconds,
