@@ -43,7 +43,7 @@ def label_offsets(dots: Sequence[tuple[float, float]], texts: Sequence[str]) -> 
     found: list[tuple[float, float]] = []
     for (x, y), text in zip(dots, texts, strict=True):
         width = len(text) * FONT * WIDTH_OF_LETTER
-        tried = [(DOT + 2, step) for step in (4, -6, 12, -14, -24, 20, -34)]
+        tried: list[tuple[float, float]] = [(DOT + 2, step) for step in (4, -6, 12, -14, -24, 20, -34)]
         tried += [(-width / 2, -DOT - 8), (-width / 2, DOT + 8)]
         tried += [(-DOT - 2 - width, step) for step in (4, -6, 12, -14, -24, 20, -34)]
         boxes = [(x + dx, y + dy - FONT / 2, x + dx + width, y + dy + FONT / 2) for dx, dy in tried]
