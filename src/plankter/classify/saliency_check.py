@@ -65,7 +65,7 @@ def erasure_check(
     if fall.shape != grey.shape:
         raise ValueError(f"the map {fall.shape} does not fit the vignette {grey.shape}")
     rng, (height, width) = np.random.default_rng(seed), grey.shape
-    noise = [
+    noise: list[npt.NDArray[np.floating]] = [
         np.asarray(
             cv2.resize(rng.normal(size=(RANDOM_CELLS, RANDOM_CELLS)), (width, height), interpolation=cv2.INTER_CUBIC),
             np.float64,
