@@ -17,9 +17,9 @@ from plankter.taxa.classes import shipped_class_list
 from plankter.types import Model
 
 
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return load_model(built_in_models()["flowcam"])
+@pytest.fixture(scope="module", params=["flowcam", "flowcam-small"])
+def model(request: pytest.FixtureRequest) -> Model:
+    return load_model(built_in_models()[request.param])
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from plankter._errors import ModelError
 torch = pytest.importorskip("torch", reason="torch is not installed (extra 'train')")
 
 from plankter.classify.export_onnx import export_backbone  # noqa: E402
-from plankter.classify.models import built_in_models  # noqa: E402
+from plankter.classify.models import built_in_models, load_model  # noqa: E402
 from plankter.classify.networks import NETWORKS, build_backbone, parameter_count  # noqa: E402
 from plankter.classify.networks.folded import load_from_model  # noqa: E402
 from plankter.classify.networks.layers import Classifier, ConvNorm  # noqa: E402
@@ -172,9 +172,10 @@ def test_a_models_network_can_be_trained_on(name: str, tmp_path: Path) -> None:
 
 def test_the_shipped_network_can_be_trained_on() -> None:
     pytest.importorskip("onnx", reason="onnx is not installed (extra 'train')")
-    path = built_in_models()["flowcam"] / "backbone.onnx"
-    vignettes, sizes = torch.randint(0, 255, (16, 80, 80), dtype=torch.uint8), torch.rand(16, 3)
-    backbone = build_backbone("mobilenet_v2")
+    model = load_model(built_in_models()["flowcam"])
+    path = model.folder / "backbone.onnx"
+    vignettes, sizes = torch.randint(0, 255, (16, model.input_px, model.input_px), dtype=torch.uint8), torch.rand(16, 3)
+    backbone = build_backbone("efficientnet_lite0")
     load_from_model(backbone, path, vignettes)
     with torch.no_grad():
         found = backbone(vignettes, sizes).numpy()

@@ -41,7 +41,7 @@ def train(
         bool, _option("force-context", "Use context even where it hurts on groups never seen.")
     ] = False,
     imported: Annotated[bool, _option("imported", "From a workspace: take imported labels too.")] = False,
-    network: Annotated[str, _option("network", "Of mode finetune: which network.")] = "mobilenet_v2",
+    network: Annotated[str, _option("network", "Of mode finetune: which network.")] = "efficientnet_lite0",
     epochs: Annotated[int, _option("epochs", "Of mode finetune: how often every image is seen.")] = 20,
     px: Annotated[int, _option("px", "Of mode finetune: side of the square that the network sees.")] = 64,
     start: Annotated[

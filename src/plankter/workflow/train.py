@@ -66,7 +66,7 @@ class TrainConfig:
     seed: int = 0
     name: str | None = None
     imported: bool = False
-    network: str = "mobilenet_v2"
+    network: str = "efficientnet_lite0"
     epochs: int = 20
     px: int = 64
     start: Path | None = None
@@ -264,7 +264,7 @@ def starting_weights(config: TrainConfig, base: Model) -> Path | None:
     where there is none of these."""
     if config.start is not None:
         return None if str(config.start) == SCRATCH else config.start
-    if base.backbone.startswith(config.network):
+    if base.backbone.startswith(config.network) and not base.backbone.endswith("_int8"):
         return base.folder / BACKBONE_FILE
     return installed_weights(config.network)
 
