@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import png, zipped
 from fastapi.testclient import TestClient
+from service_images import png, zipped
 
 CLASSES = ("Bubbles", "Copepoda_adult", "Tripos")
 PER_CLASS = 6
