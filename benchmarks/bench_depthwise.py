@@ -1,14 +1,19 @@
-"""A training step with and without float32 gradients of depthwise convolutions: python benchmarks/bench_depthwise.py
+"""Training steps with and without float32 gradients of depthwise convolutions, and with freed memory given back or kept.
+
+    python benchmarks/bench_depthwise.py
 
 Under bfloat16, forward and backward and optimiser step of a whole network on the processor, once as
 `plankter.classify.networks.layers` does it and once with torch's own convolution. Both take turns, step by step, so that other
-work on the machine meets both; the best step of each counts, and its processor seconds stand beside.
+work on the machine meets both; the best step of each counts, and its processor seconds stand beside. The last line: how much of
+the processor time of the same steps the kernel took before and after `keep_freed_memory`, which cannot be taken back.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from plankter.classify.finetune_setup import keep_freed_memory
 from plankter.classify.networks import build_backbone
 from plankter.classify.networks import layers as network_layers
 from plankter.classify.networks.layers import Classifier
@@ -85,6 +91,26 @@ def compare(name: str, px: int, batch: int, steps: int) -> dict[str, object]:
     }  # fmt: skip
 
 
+def memory(name: str, px: int, batch: int, steps: int) -> dict[str, object]:
+    """Images a second and the kernel's share of the processor time, freed memory given back and then kept."""
+    training = Training(name, px, batch)
+    training.step()
+    found: dict[str, object] = {"network": name, "px": px, "batch": batch}
+    for how in ("given_back", "kept"):
+        if how == "kept":
+            keep_freed_memory()
+            training.step()
+        before = os.times()
+        wall = [training.step()[0] for _ in range(steps)]
+        after = os.times()
+        kernel, user = after.system - before.system, after.user - before.user
+        found |= {
+            f"{how}_images_per_s": round(batch / statistics.median(wall), 1),
+            f"{how}_kernel_share": round(kernel / (kernel + user), 3),
+        }
+    return found
+
+
 def main() -> None:
     """Prints one JSON object a network."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -96,6 +122,7 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     for name in NETWORKS:
         print(json.dumps(compare(name, asked.px, asked.batch, asked.steps)), flush=True)
+    print(json.dumps(memory(NETWORKS[0], asked.px, asked.batch, 2 * asked.steps)), flush=True)
 
 
 if __name__ == "__main__":
