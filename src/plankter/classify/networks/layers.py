@@ -16,8 +16,8 @@ ACTIVATIONS = ("relu6", "relu", "silu", "none")
 class _DepthwiseBf16(torch.autograd.Function):
     """A depthwise convolution in bfloat16 whose gradients are computed in float32.
 
-    oneDNN's bfloat16 gradients of depthwise convolutions take up to 8 times as long as the float32 ones, and with 5 x 5 kernels most of the
-    time of a training step on a processor (``benchmarks/bench_depthwise.py``).
+    oneDNN's bfloat16 gradients of depthwise convolutions take up to 8 times as long as the float32 ones, and with 5 x 5
+    kernels most of a training step on a processor (``benchmarks/bench_depthwise.py``).
     """
 
     @staticmethod
