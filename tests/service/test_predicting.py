@@ -227,7 +227,7 @@ def test_the_log_has_a_line_for_each_request(serve: Any, demo_workspace: Path) -
     log = demo_workspace / "service" / "server.log"
     before = log.read_text(encoding="utf-8").count("\n") if log.exists() else 0
     server = serve(demo_workspace)
-    for path in ("/health?a=1", "/runs", '/"x'):
+    for path in ("/health?a=1", "/runs", '/"x', "/%C2%85%E2%80%A8"):
         try:
             urllib.request.urlopen(server.address + path.replace('"', "%22")).close()
         except urllib.error.HTTPError as error:
@@ -237,5 +237,6 @@ def test_the_log_has_a_line_for_each_request(serve: Any, demo_workspace: Path) -
     asked = [line for line in lines if "path" in line and line["path"] != "/ready"]  # asked until it was
     assert [(line["method"], line["path"], line["status"]) for line in asked] == [
         ("GET", "/health", 200), ("GET", "/runs", 200), ("GET", '/"x', 404),
+        ("GET", "/\x85\u2028", 404),  # two ends of a line in one path
     ]  # fmt: skip
     assert all(line["logger"] == "plankter.access" and line["at"] and line["ms"] >= 0 for line in asked)

@@ -146,12 +146,12 @@ class JsonLines(logging.Formatter):
         }  # fmt: skip
         if record.exc_info:
             facts["error"] = self.formatException(record.exc_info)
-        return json.dumps(facts, ensure_ascii=False)
+        return json.dumps(facts)  # ASCII: what others send may hold characters that end a line for some readers
 
 
 def _request_line(record: logging.LogRecord, facts: dict[str, Any]) -> str:
     at = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(facts["at"]))
-    return json.dumps({**facts, "at": at, "level": record.levelname, "logger": record.name}, ensure_ascii=False)
+    return json.dumps({**facts, "at": at, "level": record.levelname, "logger": record.name})
 
 
 def log_to(path: Path) -> logging.Handler:
