@@ -85,10 +85,10 @@ class Service:
         )  # fmt: skip
         return HTMLResponse(text, status)
 
-    def models(self) -> list[dict[str, Any]]:
-        """The models there are; looked up again after a few seconds, as a training may have added one."""
+    def models(self, *, now: bool = False) -> list[dict[str, Any]]:
+        """The models there are; looked up again after a few seconds, as a training may have added one, or ``now``."""
         at, found = self._models
-        if time.monotonic() - at > MODELS_KNOWN_S or not found:
+        if now or time.monotonic() - at > MODELS_KNOWN_S or not found:
             found = list_models(self.workspace)["models"]
             self._models = time.monotonic(), found
         return found
