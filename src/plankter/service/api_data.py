@@ -192,7 +192,7 @@ def attach_table(service: Service, name: str, body: bytes) -> dict[str, Any]:
 @router.get("/models")
 def models(request: Request) -> dict[str, Any]:
     """Models that ship with the package and those of the workspace."""
-    return {"models": _service(request).models(now=True)}
+    return {"models": _service(request).models()}
 
 
 @router.get("/models/{name}", responses=PROBLEMS)

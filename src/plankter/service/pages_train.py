@@ -241,7 +241,6 @@ async def start(request: Request, job_id: str, estimate_id: str) -> Response:
     arguments = {**_kept(job), **{name: made.arguments.get(name) for name in ("config", "table")}}
     title = f"Training on {job.title}"
     begun = await asyncio.to_thread(submit, service, "train", title, arguments)
-    service.forget_models()
     return Response(headers={"HX-Redirect": f"/jobs/{begun.id}"})
 
 

@@ -35,7 +35,7 @@ from plankter.workflow.workspace import Workspace, open_workspace
 if TYPE_CHECKING:
     from plankter.service.analysis import Analysis
 
-MODELS_KNOWN_S = 5.0
+KNOWN_S = 5.0
 ANALYSES_KNOWN = 6
 
 
@@ -75,7 +75,6 @@ class Service:
     _lock: Lock = field(default_factory=Lock)
     _taxa: tuple[float, dict[str, Taxon]] = field(default_factory=lambda: (0.0, {}))
     _batchers: dict[str | None, tuple[float, Batcher]] = field(default_factory=dict)
-    _models: tuple[float, list[dict[str, Any]]] = (0.0, [])
 
     def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
         """A page or a part of one from a template."""
@@ -85,12 +84,9 @@ class Service:
         )  # fmt: skip
         return HTMLResponse(text, status)
 
-    def models(self, *, now: bool = False) -> list[dict[str, Any]]:
-        """The models there are; looked up again after a few seconds, as a training may have added one, or ``now``."""
-        at, found = self._models
-        if now or time.monotonic() - at > MODELS_KNOWN_S or not found:
-            found = list_models(self.workspace)["models"]
-            self._models = time.monotonic(), found
+    def models(self) -> list[dict[str, Any]]:
+        """The models there are now; jobs of other processes add some."""
+        found: list[dict[str, Any]] = list_models(self.workspace)["models"]
         return found
 
     def model_key(self, name: str) -> str:
@@ -109,7 +105,7 @@ class Service:
     def taxa(self) -> dict[str, Taxon]:
         """The class list by class_id; read again after a few seconds."""
         at, found = self._taxa
-        if time.monotonic() - at > MODELS_KNOWN_S or not found:
+        if time.monotonic() - at > KNOWN_S or not found:
             found = {taxon.class_id: taxon for taxon in self.workspace.catalogue.taxa()}
             self._taxa = time.monotonic(), found
         return found
@@ -117,7 +113,7 @@ class Service:
     def loaded_batcher(self, name: str | None) -> Batcher | None:
         """As `batcher`, where no disk is needed for it; else None."""
         at, batcher = self._batchers.get(name) or (0.0, None)
-        return batcher if time.monotonic() - at < MODELS_KNOWN_S and batcher and not batcher.closed else None
+        return batcher if time.monotonic() - at < KNOWN_S and batcher and not batcher.closed else None
 
     def batcher(self, name: str | None) -> Batcher:
         """The loaded model of a name or id; that of the workspace where none is given.
@@ -141,10 +137,6 @@ class Service:
             while len(self._analyses) > ANALYSES_KNOWN:
                 self._analyses.popitem(last=False)
         return found
-
-    def forget_models(self) -> None:
-        """The list of models has changed."""
-        self._models = (0.0, [])
 
 
 def templates() -> Environment:

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,21 @@ from plankter.workflow.workspace import Workspace, find_model, keep_model, model
 
 def list_models(workspace: Workspace | None) -> dict[str, Any]:
     """The object that ``plankter models --json`` prints: those that ship, then those the workspace used."""
-    found = []
-    for name, folder in sorted(built_in_models().items()):
-        model = load_model(folder)
-        found.append({"name": name, "model_id": model.model_id, **model_facts(model), "source": "built-in"})
+    found = [dict(entry) for entry in _built_in()]
     known = {entry["model_id"] for entry in found}
     for model_id, facts in sorted(workspace.catalogue.models().items()) if workspace else ():
         if model_id not in known:
             found.append({"model_id": model_id, **facts})
     return {"models": found}
+
+
+@cache
+def _built_in() -> tuple[dict[str, Any], ...]:
+    """Read once: their files are hashed for it, and the package does not change while it runs."""
+    loaded = ((name, load_model(folder)) for name, folder in sorted(built_in_models().items()))
+    return tuple(
+        {"name": name, "model_id": model.model_id, **model_facts(model), "source": "built-in"} for name, model in loaded
+    )
 
 
 def show_model(name: str, workspace: Workspace | None) -> dict[str, Any]:
