@@ -154,3 +154,13 @@ def test_depthwise_judges_and_exports_without_it() -> None:
     layer.train(False)
     with torch.autocast("cpu", torch.bfloat16):
         assert "DepthwiseBf16" not in str(layer.convolve(torch.randn(1, 4, 8, 8)).grad_fn)
+
+
+def test_what_holds_no_weights_is_refused(tmp_path: Path) -> None:
+    network = build_backbone("efficientnet_lite0")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(ModelError, match="weights by name"):
+        load_imagenet(network, tmp_path / "list.pth")
+    torch.save({"a.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(ModelError, match="0 convolutions"):
+        load_imagenet(network, tmp_path / "other.pth")

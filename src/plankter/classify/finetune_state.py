@@ -13,7 +13,7 @@ import torch
 from plankter._errors import ModelError
 from plankter.classify.finetune_config import FinetuneConfig
 from plankter.classify.finetune_images import IntArray
-from plankter.classify.networks.layers import Classifier
+from plankter.classify.networks.layers import Classifier, read_tensors
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -99,12 +99,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ModelError: missing or no checkpoint.
     """
-    refused = torch.serialization.pickle.UnpicklingError  # what torch raises where a file holds more than plain values
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, refused) as error:
-        first = (str(error).splitlines() or ["unreadable"])[0]
-        raise ModelError(f"expected a checkpoint: {first}", path=path) from error
+    state = read_tensors(path, "a checkpoint")
     if not isinstance(state, dict) or "average" not in state:
         raise ModelError("expected a checkpoint with the weights 'average'", path=path)
     return state

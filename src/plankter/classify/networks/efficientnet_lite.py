@@ -8,11 +8,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from plankter._errors import ModelError
-from plankter.classify.networks.layers import Backbone, ConvNorm
+from plankter.classify.networks.layers import Backbone, ConvNorm, read_tensors
 
 FEATURES = 1280
 NORM_EPS = 1e-3
@@ -72,10 +71,9 @@ def load_imagenet(backbone: Backbone, weights: Path) -> None:
     Raises:
         ModelError: missing, damaged, or weights of another network.
     """
-    try:
-        state = torch.load(weights, weights_only=True, map_location="cpu")
-    except Exception as error:  # torch raises whatever the damaged part meets
-        raise ModelError(f"expected weights saved by torch: {error}", path=weights) from error
+    state = read_tensors(weights, "weights saved by torch")
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelError("expected weights by name", path=weights)
     kernels = [k for k in state if k.endswith(".weight") and state[k].ndim == 4]
     norms = [k.removesuffix(".running_mean") for k in state if k.endswith(".running_mean")]
     modules = [m for m in backbone.modules() if isinstance(m, ConvNorm)]

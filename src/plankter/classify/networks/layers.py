@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from plankter._errors import ModelError
 
 SIZE_FEATURES = 32
 NORM_MOMENTUM = 0.03
@@ -143,3 +146,21 @@ class Classifier(nn.Module):
                 raise ValueError("this network was built with context, got none; give zeros where it is not known")
             embedding = torch.cat((embedding, F.relu(self.context(context))), 1)
         return self.head(self.dropout(embedding))
+
+
+def read_tensors(path: Path, expected: str) -> Any:
+    """What torch saved in a file: tensors and plain values only, nothing in it is run.
+
+    Args:
+        path: of the file.
+        expected: what it should be, for the error.
+
+    Raises:
+        ModelError: missing, damaged, or holding more than plain values.
+    """
+    refused = torch.serialization.pickle.UnpicklingError  # what torch raises where a file holds more than plain values
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, refused) as error:
+        first = (str(error).splitlines() or ["unreadable"])[0]
+        raise ModelError(f"expected {expected}: {first}", path=path) from error
