@@ -55,7 +55,7 @@ class Client:
     def __init__(
         self, address: str = "http://127.0.0.1:8000", *, token: str | None = None, timeout_s: float = 120
     ) -> None:
-        self._server = Connections(address, token=token, timeout_s=timeout_s)
+        self._server = Connections(address, token, timeout_s)
 
     def __enter__(self) -> Client:
         return self

@@ -83,18 +83,10 @@ def _by_status(status: int) -> type[PlankterError]:
 class Connections:
     """A server and the connections to it that are kept and used again; may be used by several threads.
 
-    Args:
-        address: what `plankter serve` printed, without a token.
-        token: contents of ``service/api-token`` of the workspace; not needed on the server's own computer.
-        timeout_s: for one answer.
-
-    Raises:
-        SettingsError: no such address can be.
+    Arguments and errors are those of `plankter.client.Client`.
     """
 
-    def __init__(
-        self, address: str = "http://127.0.0.1:8000", *, token: str | None = None, timeout_s: float = 120
-    ) -> None:
+    def __init__(self, address: str, token: str | None, timeout_s: float) -> None:
         parts = urlsplit(address if "://" in address else f"http://{address}")
         try:
             self._port = parts.port
