@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 
 class Served:
@@ -52,3 +53,14 @@ class Served:
             self.process.send_signal(how)
             self.process.wait(60)
             self.process = None
+
+
+def ended(client: Any, job_id: str, within_s: float = 180) -> dict[str, Any]:
+    """The job as it stands when it has ended, asked for through a test client."""
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        job: dict[str, Any] = client.get(f"/api/v1/jobs/{job_id}").json()
+        if job["state"] not in ("queued", "running"):
+            return job
+        time.sleep(0.2)
+    raise AssertionError("the job did not end")

@@ -7,7 +7,6 @@ import csv
 import io
 import json
 import re
-import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
+from served import ended
 
 from plankter.publish.predictions import PREDICTION_COLUMNS
 
@@ -35,15 +35,6 @@ def zipped(members: dict[str, bytes]) -> bytes:
         for name, data in members.items():
             file.writestr(name, data)
     return out.getvalue()
-
-
-def finished(client: TestClient, job_id: str) -> dict[str, Any]:
-    for _ in range(600):
-        job: dict[str, Any] = client.get(f"/api/v1/jobs/{job_id}").json()
-        if job["state"] not in ("queued", "running"):
-            return job
-        time.sleep(0.2)
-    raise AssertionError("the job did not end")
 
 
 def uploaded(client: TestClient, files: dict[str, bytes]) -> str:
@@ -189,7 +180,7 @@ def test_the_description_knows_every_route(client: TestClient) -> None:
 def test_an_analysis_of_images_and_what_can_be_taken_away(client: TestClient, images: list[bytes]) -> None:
     files = {f"mine/{n}.png": data for n, data in enumerate(images)} | {"mine/bad.png": b"no image"}
     body = {"kind": "analyse", "title": "Mine", "arguments": {"upload": uploaded(client, files), "model": "flowcam"}}
-    job = finished(client, client.post("/api/v1/jobs", json=body).json()["id"])
+    job = ended(client, client.post("/api/v1/jobs", json=body).json()["id"])
     assert job["state"] == "done" and job["result"]["files"] == 13 and job["result"]["failures"] == 1, job
     address = f"/results/job/{job['id']}"
     page = client.get(address).text
@@ -260,7 +251,7 @@ def test_a_class_folder_with_a_hostile_name(client: TestClient, images: list[byt
         "%3Cscript%3E/3.png": images[2],
     }
     body = {"kind": "inspect", "arguments": {"upload": uploaded(client, files)}}
-    job = finished(client, client.post("/api/v1/jobs", json=body).json()["id"])
+    job = ended(client, client.post("/api/v1/jobs", json=body).json()["id"])
     assert job["state"] == "done", job
     page = client.get(f"/train/{job['id']}").text
     assert "&lt;script&gt;" in page and "<script>" not in page
@@ -268,7 +259,7 @@ def test_a_class_folder_with_a_hostile_name(client: TestClient, images: list[byt
 
 def test_jobs_are_listed_in_pages_and_removed(client: TestClient) -> None:
     first = client.post("/api/v1/jobs", json={"kind": "export", "arguments": {"format": "csv"}}).json()["id"]
-    job = finished(client, first)
+    job = ended(client, first)
     assert job["state"] == "done", job
     names = zipfile.ZipFile(io.BytesIO(client.get(f"/jobs/{first}/files.zip").content)).namelist()
     assert "particles.csv" in names

@@ -9,12 +9,12 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from served import ended
 
 from plankter._errors import NotFound
 from plankter.service import try_runs
@@ -26,15 +26,6 @@ from plankter.synthetic import simulate_flowcam_run
 from plankter.workflow.workspace import init_workspace
 
 HX = {"HX-Request": "true"}
-
-
-def ended(client: TestClient, job_id: str) -> dict[str, Any]:
-    for _ in range(900):
-        job: dict[str, Any] = client.get(f"/api/v1/jobs/{job_id}").json()
-        if job["state"] not in ("queued", "running"):
-            return job
-        time.sleep(0.2)
-    raise AssertionError("the job did not end")
 
 
 def files_of(folder: Path) -> set[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from served import ended
 
 from plankter._errors import ReadError
 from plankter.service.app import create_app
@@ -21,15 +21,6 @@ from plankter.vignettes.augment import LIMITS, PRESETS, Augmentation, augmentati
 from plankter.workflow.training_table import cut_table, describe_table, read_training_table
 
 HX = {"HX-Request": "true"}
-
-
-def ended(client: TestClient, job_id: str) -> dict[str, Any]:
-    for _ in range(900):
-        job: dict[str, Any] = client.get(f"/api/v1/jobs/{job_id}").json()
-        if job["state"] not in ("queued", "running"):
-            return job
-        time.sleep(0.2)
-    raise AssertionError("the job did not end")
 
 
 @pytest.fixture(scope="module")

@@ -235,7 +235,8 @@ def test_a_head_of_chance_gives_another_map(images: Path, other: Path, tmp_path:
             rise_map(vignette, lambda v: _scores(engine, v), 1, masks=100).fall,
         ]
 
-    own, alike = maps(other), []
+    own = maps(other)
+    alike = []
     for seed in range(6):  # one head of chance may look at the same place by chance
         mixed = tmp_path / f"mixed{seed}"
         shutil.copytree(other, mixed)
@@ -247,7 +248,10 @@ def test_a_head_of_chance_gives_another_map(images: Path, other: Path, tmp_path:
             class_ids=tuple(facts["class_ids"]), class_counts=(3, 4, 5), temperature=1.0, card={},
         )  # fmt: skip
         alike.append([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(own, maps(mixed), strict=True)])
-    assert (np.mean(alike, axis=0) < 0.7).all()
+    activation, rise = np.array(alike).T
+    assert (np.abs(rise) < 0.7).all()
+    # coarse, and every feature lies on the particle: the map may turn round but hardly move (docs/evaluation.md)
+    assert activation.min() < -0.5 and activation.mean() < 0.7
 
 
 def test_explanations_that_cannot_be_are_refused(images: Path, tmp_path: Path) -> None:
