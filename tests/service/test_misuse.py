@@ -159,7 +159,7 @@ def test_a_model_deleted_while_it_is_in_use(
     client.put(f"/api/v1/uploads/{upload}/files/a.png", content=png())
     shutil.rmtree(folder)
     assert client.post("/api/v1/predict?model=mine", content=png(1)).status_code == 200  # it is loaded
-    monkeypatch.setattr(state, "MODELS_KNOWN_S", 0.0)
+    monkeypatch.setattr(state, "KNOWN_S", 0.0)
     monkeypatch.setattr(predicting, "KNOWN_S", 0.0)
     for query in ("?model=mine", "?model=mine&scores=1"):
         answer = client.post(f"/api/v1/predict{query}", content=png(2))
