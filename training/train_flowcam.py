@@ -2,7 +2,7 @@
 
     python training/train_flowcam.py --images DIR... --validation DIR --dated-csv CSV --weights NPZ --out DIR
 
-With ``--teacher`` it learns from the scores of that network too (distillation; both see the same augmented vignettes).
+With ``--taught`` it learns half from what an earlier network saw in the same images (``training/teach.py``).
 Progressive image size, one learning-rate cycle over all epochs, weight average for the result. Writes a checkpoint
 after every epoch and continues from it when started again. ``training/export_flowcam.py`` makes the shipped model of it.
 """
@@ -36,6 +36,8 @@ from plankter.vignettes.letterbox import size_inputs
 
 SAVE_EVERY_STEPS = 100
 SIZE_UNKNOWN_P = 0.15
+LABEL_SMOOTHING = 0.05
+TEACHER_WEIGHT = 0.5
 AVERAGE_DECAY = 0.9985
 
 
@@ -54,7 +56,9 @@ def batches(
         sizes = data["sizes"][rows].copy()
         sizes[rng.random(len(rows)) < SIZE_UNKNOWN_P] = np.nan
         inputs = size_inputs(sizes[:, 0], sizes[:, 1])
-        return torch.from_numpy(pixels), torch.from_numpy(inputs), torch.from_numpy(data["labels"][rows])
+        taught = data["taught"][rows] if "taught" in data else None
+        wanted = soft_targets(data["labels"][rows], taught, data["classes"])
+        return torch.from_numpy(pixels), torch.from_numpy(inputs), torch.from_numpy(wanted)
 
     starts = range(skip * batch, len(order) - batch + 1, batch)
     with ThreadPoolExecutor(1) as pool:
@@ -63,14 +67,6 @@ def batches(
             ready, ahead = ahead.result(), pool.submit(make, following)
             yield ready
         yield ahead.result()
-
-
-def reduced(pixels: torch.Tensor, px: int) -> torch.Tensor:
-    """uint8 (n, s, s) to (n, px, px) by area."""
-    if pixels.shape[-1] == px:
-        return pixels
-    small = F.interpolate(pixels.unsqueeze(1).float(), (px, px), mode="area")
-    return small.round().to(torch.uint8).squeeze(1)
 
 
 @torch.no_grad()
@@ -117,46 +113,26 @@ class Progress:
         path.with_suffix(".new").replace(path)
 
 
-@dataclass(frozen=True)
-class Teacher:
-    """A finished network that a smaller one learns from, and the side of its vignettes."""
-
-    model: Classifier
-    px: int
-    weight: float = 0.7
-    temperature: float = 2.0
-
-    @classmethod
-    def load(cls, checkpoint: Path, classes: list[str]) -> Teacher:
-        state = torch.load(checkpoint, weights_only=True)
-        if state["classes"] != classes:
-            raise SystemExit(f"{checkpoint}: the teacher knows other classes than the images")
-        model = Classifier(build_backbone(state["network"]), len(classes))
-        model.load_state_dict(state["average"])
-        return cls(model.to(memory_format=torch.channels_last).eval(), int(state["px"]))
-
-    def loss(self, scores: torch.Tensor, pixels: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy with the teacher's softened scores (Hinton et al. 2015), on the scale of the plain loss."""
-        with torch.no_grad():
-            wanted = torch.softmax(self.model(pixels, sizes).float() / self.temperature, 1)
-        return -(wanted * torch.log_softmax(scores / self.temperature, 1)).sum(1).mean() * self.temperature**2
+def soft_targets(labels: np.ndarray, taught: np.ndarray | None, classes: int) -> np.ndarray:
+    """Shares (n, classes) to be learnt: smoothed labels, or half the label and half what a teacher saw
+    (Hinton et al. 2015); a teacher's doubt smooths where classes are alike, and softens wrong labels."""
+    own = np.eye(classes, dtype=np.float32)[labels]
+    if taught is None:
+        return (1 - LABEL_SMOOTHING) * own + LABEL_SMOOTHING / classes
+    seen = taught.astype(np.float32)
+    return (1 - TEACHER_WEIGHT) * own + TEACHER_WEIGHT * seen / seen.sum(1, keepdims=True)
 
 
-def train_epoch(
-    at: Progress, data: dict, px: int, batch: int, save: Callable[[], None], teacher: Teacher | None = None
-) -> float:
+def train_epoch(at: Progress, data: dict, px: int, batch: int, save: Callable[[], None]) -> float:
     """One pass over the training images, or the rest of one that was killed; returns the mean loss."""
     bf16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text()
     started, losses, per_epoch = time.time(), [], len(data["labels"]) // batch
     at.model.train()
     first = at.step
-    made_px = teacher.px if teacher else px
-    for step, (pixels, sizes, labels) in enumerate(batches(data, made_px, batch, at.done + 1, first), first):
+    for step, (pixels, sizes, wanted) in enumerate(batches(data, px, batch, at.done + 1, first), first):
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            scores = at.model(reduced(pixels, px), sizes).float()
-            loss = F.cross_entropy(scores, labels, label_smoothing=0.05)
-            if teacher:
-                loss = (1 - teacher.weight) * loss + teacher.weight * teacher.loss(scores, pixels, sizes)
+            scores = at.model(pixels, sizes).float()
+            loss = F.cross_entropy(scores, wanted)
         at.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         at.optimiser.step()
@@ -201,7 +177,7 @@ def main() -> None:
     parser.add_argument("--dated-csv", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True, help="ImageNet npz or pth, or checkpoint.pt")
     parser.add_argument("--network", default="mobilenet_v2", help="of plankter.classify.networks")
-    parser.add_argument("--teacher", type=Path, help="checkpoint.pt of a finished network")
+    parser.add_argument("--taught", type=Path, help="npy of training/teach.py, made of the same cache")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs-px", type=int, nargs="+", default=[56, 56, 56, 80, 80])
     parser.add_argument(
@@ -221,12 +197,16 @@ def main() -> None:
         raise SystemExit(f"{len(overlap)} validation images among the training images, e.g. {sorted(overlap)[0]}")
     fits = np.array([not judges(name) for name in val["names"].tolist()])
     val = {key: values[fits] for key, values in val.items()}  # the other half judges at the end, once
+    extra = {"classes": len(classes)}
+    if args.taught:
+        extra["taught"] = np.load(args.taught)
+        if extra["taught"].shape != (len(train["labels"]), len(classes)):
+            raise SystemExit(f"{args.taught}: made of other images or classes than {args.out / 'cache' / 'train.npz'}")
     steps = len(train["labels"]) // args.batch * len(args.epochs_px)
     at = start(args.network, len(classes), train, args.weights, args.lr, steps)
     checkpoint = args.out / "checkpoint.pt"
     if checkpoint.exists():
         at.load(checkpoint)
-    teacher = Teacher.load(args.teacher, classes) if args.teacher else None
     counts = np.bincount(train["labels"], minlength=len(classes)).tolist()
     for px in args.epochs_px[at.done :]:
         started = time.time()
@@ -234,7 +214,7 @@ def main() -> None:
         def save(px: int = px) -> None:
             at.save(checkpoint, classes=classes, class_counts=counts, px=px, network=args.network)
 
-        loss = train_epoch(at, train, px, args.batch, save, teacher)
+        loss = train_epoch(at, train | extra, px, args.batch, save)
         top1, macro_f1 = evaluate(at.average, val, px)
         at.done += 1
         minutes = (time.time() - started) / 60

@@ -57,6 +57,7 @@ class MongoCatalogue:
     def __init__(self, address: str, *, clock: Callable[[], datetime] = now_utc) -> None:
         self._clock = clock
         self.database = MongoDatabase(mongo_address(address))
+        self._counts = mongodb_queries.CountReader(self.database)
         try:
             migrate(self.database)
         except StoreError:
@@ -147,7 +148,7 @@ class MongoCatalogue:
 
     def class_counts(self, run_id: str | None = None) -> list[ClassCount]:
         """See `Catalogue.class_counts`."""
-        return mongodb_queries.class_counts(self.database, run_id)
+        return self._counts.counts(run_id)
 
     # -- class list, models, settings
     def put_taxa(self, taxa: Sequence[Taxon]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from plankter._errors import NotFound
 from plankter.store.base import ClassCount, ParticleFilter, ParticleRow
+from plankter.store.count_rows import CountRows, Counts
 from plankter.store.memory import check_page, page_key
 from plankter.store.mongodb_connect import Document, MongoDatabase
 from plankter.store.mongodb_rows import hidden_keys, live_run
@@ -193,15 +194,36 @@ def particle_row(row: Document) -> ParticleRow:
     )  # fmt: skip
 
 
-def class_counts(database: MongoDatabase, run_id: str | None) -> list[ClassCount]:
-    """See `Catalogue.class_counts`."""
+class CountReader:
+    """Reads the class counts of a database; safe for threads.
 
-    def work(session: ClientSession) -> list[Document]:
-        where = {} if run_id is None else {"_id": live_run(database, session, run_id)["run_id"]}
-        return list(database.of(CLASS_COUNT).find(where, session=session).sort("_id", 1))
+    Args:
+        database: whose.
+    """
 
-    return [
-        ClassCount(found["_id"], *row)
-        for found in database.read(work)
-        for row in zip(found["class_ids"], found["predicted"], found["validated"], strict=True)
-    ]
+    def __init__(self, database: MongoDatabase) -> None:
+        self._database = database
+        self._rows = CountRows[bytes](_counts_of)
+
+    def counts(self, run_id: str | None) -> list[ClassCount]:
+        """See `Catalogue.class_counts`."""
+        from bson.codec_options import CodecOptions
+        from bson.raw_bson import RawBSONDocument
+
+        def work(session: ClientSession) -> list[bytes]:
+            where = {} if run_id is None else {"_id": live_run(self._database, session, run_id)["run_id"]}
+            options = CodecOptions(document_class=RawBSONDocument)
+            counts = self._database.of(CLASS_COUNT).with_options(codec_options=options)
+            return [bytes(found.raw) for found in counts.find(where, session=session)]
+
+        said = self._database.read(work)
+        if run_id is None:
+            return self._rows.all_runs(said)
+        return [row for one in said for row in self._rows.one_run(one)]
+
+
+def _counts_of(said: bytes) -> Counts:
+    from bson import decode
+
+    found = decode(said)
+    return found["_id"], found["class_ids"], found["predicted"], found["validated"]

@@ -8,10 +8,9 @@ are one value, asked for by one statement, and what it says of a run is made int
 from __future__ import annotations
 
 import json
-from functools import partial
-from itertools import chain, repeat
 
 from plankter.store.base import ClassCount
+from plankter.store.count_rows import CountRows
 from plankter.store.sqlite_connect import Database
 from plankter.store.sqlite_rows import live_run, plain_rows
 
@@ -34,7 +33,7 @@ class CountReader:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: dict[str, list[ClassCount]] = {}  # of the last answer: what SQLite said of a run -> rows
+        self._rows = CountRows[str](json.loads)
 
     def counts(self, run_id: str | None) -> list[ClassCount]:
         """See `Catalogue.class_counts`."""
@@ -42,21 +41,6 @@ class CountReader:
             with self._database.read() as connection:
                 live_run(connection, run_id)
                 ((said,),) = plain_rows(connection, _ONE, [run_id])
-            return _rows(said) if said else []
+            return self._rows.one_run(said) if said else []
         ((said,),) = self._database.ask(_ALL)
-        known, lines = self._known, said.split("\n") if said else []
-        now: dict[str, list[ClassCount]] = {line: known.get(line) or _rows(line) for line in lines}
-        self._known = now
-        by_run: list[list[ClassCount]] = sorted(now.values(), key=_run_id)
-        return list(chain.from_iterable(by_run))
-
-
-def _run_id(rows: list[ClassCount]) -> str:
-    return rows[0].run_id
-
-
-def _rows(line: str) -> list[ClassCount]:
-    run_id, classes, *counts = json.loads(line)
-    make = partial(tuple.__new__, ClassCount)  # without a call of Python's own for each
-    # SQLite promises no order within a group
-    return list(map(make, sorted(zip(repeat(run_id, len(classes)), classes, *counts, strict=True))))
+        return self._rows.all_runs(said.split("\n") if said else [])
