@@ -9,7 +9,7 @@ from typing import Any
 import institute
 import numpy as np
 import pytest
-from bson import ObjectId
+from bson import ObjectId, encode
 from pymongo import MongoClient
 
 from plankter._errors import SettingsError
@@ -184,3 +184,30 @@ def test_a_mapping_that_could_harm_is_refused(
     other.mkdir()
     with open_workspace(init_workspace(other / "w")) as empty, pytest.raises(SettingsError, match="connect"):
         write_back(empty, institute.write_mapping(other, mongo_url, BESIDE))
+
+
+def test_a_document_that_would_grow_over_the_limit_is_told_and_the_others_are_written(
+    database: Any, mongo_url: str, workspace: Workspace, tmp_path: Path
+) -> None:
+    mapping = connected(workspace, database, tmp_path, mongo_url, BESIDE)
+    full = ObjectId(f"{4:024x}")
+    left = 16 * 1024 * 1024 - len(encode(database.rois.find_one({"_id": full}))) - 100
+    database.rois.update_one({"_id": full}, {"$set": {"padding": b"\x00" * left}})
+    found = write_back(workspace, mapping)
+    ((reason, about),) = found["problems"].items()
+    assert "16 MB" in reason and about["count"] == 1 and str(full) in str(about)
+    assert found["documents"] == 19
+    assert "plankter" not in database.rois.find_one({"_id": full}, {"padding": 0})
+    assert write_back(workspace, mapping)["documents"] == 0  # told again, nothing written twice
+    assert undo(workspace, mapping, Path(found["undo"]))["undone"] >= 19
+    assert database.rois.count_documents({"plankter": {"$exists": True}}) == 0
+
+
+def test_a_collection_whose_rules_forbid_our_field_is_told(
+    database: Any, mongo_url: str, workspace: Workspace, tmp_path: Path
+) -> None:
+    mapping = connected(workspace, database, tmp_path, mongo_url, BESIDE)
+    database.command("collMod", "rois", validator={"plankter": {"$exists": False}})
+    found = write_back(workspace, mapping)
+    ((reason, about),) = found["problems"].items()
+    assert "validator" in reason and about["count"] == 20 and found["documents"] == 0

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 OURS = {"by": "plankter"}
 NOT_OURS, GONE = "there is something that plankter did not write", "the document is not there any more"
 SINCE = "changed since; left as it is"
+# what the server says of one document, while the others of the batch are written
+_REFUSED_BY_SERVER = {
+    17419: "the document would grow over the 16 MB that MongoDB takes",
+    10334: "the document would grow over the 16 MB that MongoDB takes",
+    121: "the collection's own rules (validator) do not allow it",
+}
+_THERE_ALREADY = 11000
 
 
 @dataclass(frozen=True)
@@ -148,11 +155,12 @@ class ResultCollections:
         ]
         if undo is not None and todo:
             undo.add([(write, before) for write, before in todo])
-            self._apply([(write.identity, write.now, before) for write, before in todo], place)
+            failed = self._apply([(write.identity, write.now, before) for write, before in todo], place)
+            return Outcome(len(todo) - len(failed), same, refused + failed, examples)
         return Outcome(len(todo), same, refused, examples)
 
-    def _apply(self, changes: Sequence[tuple[Any, Document | None, Any]], place: Place) -> None:
-        """Only where what was read still stands, or something of ours."""
+    def _apply(self, changes: Sequence[tuple[Any, Document | None, Any]], place: Place) -> list[tuple[Any, str]]:
+        """Only where what was read still stands, or something of ours; what the server refused, and why."""
         from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateOne
         from pymongo.errors import BulkWriteError
 
@@ -172,9 +180,12 @@ class ResultCollections:
             try:
                 self._of(place).bulk_write(requests, ordered=False)
             except BulkWriteError as error:
-                failed = [entry for entry in error.details["writeErrors"] if entry["code"] != 11000]
-                if failed or error.details.get("writeConcernErrors"):
+                failed = [entry for entry in error.details["writeErrors"] if entry["code"] != _THERE_ALREADY]
+                unknown = [entry for entry in failed if entry["code"] not in _REFUSED_BY_SERVER]
+                if unknown or error.details.get("writeConcernErrors"):
                     raise
+                return [(changes[entry["index"]][0], _REFUSED_BY_SERVER[entry["code"]]) for entry in failed]
+        return []
 
     def undo(self, path: Path) -> Outcome:
         """Puts back what stood in each place of an undo list, where what plankter wrote still stands.
@@ -192,8 +203,9 @@ class ResultCollections:
             elif now != after:
                 refused.append((identity, SINCE))
             else:
-                self._apply([(identity, before, now)], place)
-                written += 1
+                failed = self._apply([(identity, before, now)], place)
+                refused += failed
+                written += not failed
         return Outcome(written, 0, refused, [])
 
 
