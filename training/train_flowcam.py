@@ -179,6 +179,7 @@ def main() -> None:
     parser.add_argument("--network", default="mobilenet_v2", help="of plankter.classify.networks")
     parser.add_argument("--taught", type=Path, help="npy of training/teach.py, made of the same cache")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True, help="folder of the letterboxed images, made where missing")
     parser.add_argument("--epochs-px", type=int, nargs="+", default=[56, 56, 56, 80, 80])
     parser.add_argument(
         "--cached-px", type=int, default=80, help="letterboxed once to this side; epochs reduce by area"
@@ -191,8 +192,8 @@ def main() -> None:
     classes = sorted(p.name for p in args.images[0].iterdir() if p.is_dir())
     leave_out = validation_names(args.dated_csv)
     args.out.mkdir(parents=True, exist_ok=True)
-    train = read_class_folders(args.images, classes, args.cached_px, args.out / "cache" / "train.npz", leave_out)
-    val = read_class_folders([args.validation], classes, args.cached_px, args.out / "cache" / "val.npz", set())
+    train = read_class_folders(args.images, classes, args.cached_px, args.cache / "train.npz", leave_out)
+    val = read_class_folders([args.validation], classes, args.cached_px, args.cache / "val.npz", set())
     if overlap := set(train["names"].tolist()) & set(val["names"].tolist()):
         raise SystemExit(f"{len(overlap)} validation images among the training images, e.g. {sorted(overlap)[0]}")
     fits = np.array([not judges(name) for name in val["names"].tolist()])
@@ -201,7 +202,7 @@ def main() -> None:
     if args.taught:
         extra["taught"] = np.load(args.taught)
         if extra["taught"].shape != (len(train["labels"]), len(classes)):
-            raise SystemExit(f"{args.taught}: made of other images or classes than {args.out / 'cache' / 'train.npz'}")
+            raise SystemExit(f"{args.taught}: made of other images or classes than {args.cache}")
     steps = len(train["labels"]) // args.batch * len(args.epochs_px)
     at = start(args.network, len(classes), train, args.weights, args.lr, steps)
     checkpoint = args.out / "checkpoint.pt"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from plankter.classify import logistic
 from plankter.classify.logistic import fit_logistic
 from plankter.classify.selection import calibrated_loss, class_weights, resampled_rows
 
@@ -55,6 +56,31 @@ def test_the_penalty_is_chosen_on_images_held_back() -> None:
     for penalty in (0.1, 0.01):
         one = fit_logistic(x, y, 4, held_out=other, penalties=[penalty])
         assert one.held_out_loss is not None and chosen.held_out_loss <= one.held_out_loss + 1e-3
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_a_share_that_goes_ahead_ends_where_all_images_do(monkeypatch: pytest.MonkeyPatch, balanced: bool) -> None:
+    x, y = clouds(4000, 30)
+    other = clouds(800, 30, seed=3)
+    weights = class_weights(y, 4)[y] if balanced else None
+    slow = fit_logistic(x, y, 4, held_out=other, sample_weights=weights, steps=200, tolerance=1e-6)
+    monkeypatch.setattr(logistic, "SAMPLE", 900)
+    told: list[tuple[int, int]] = []
+    quick = fit_logistic(
+        x, y, 4, held_out=other, sample_weights=weights, progress=lambda done, total: told.append((done, total))
+    )
+    assert quick.setting == slow.setting and slow.held_out_loss is not None
+    assert quick.held_out_loss == pytest.approx(slow.held_out_loss, abs=0.003)
+    assert told[-1][0] < told[-1][1] == 3 * 12 + 5 and [done for done, _ in told] == sorted(done for done, _ in told)
+    with pytest.raises(ValueError, match="no penalty"):
+        fit_logistic(x, y, 4, held_out=other, penalties=[])
+
+
+def test_the_share_that_goes_ahead_holds_every_class() -> None:
+    labels = np.repeat([0, 1, 3], [900, 90, 1])[np.random.default_rng(0).permutation(991)]
+    rows = logistic._sample(labels, 99)
+    assert np.bincount(labels[rows], minlength=4).tolist() == [90, 9, 0, 1]
+    np.testing.assert_array_equal(logistic._sample(labels, 2000), np.arange(991))
 
 
 def test_balancing_finds_more_of_the_rare_class() -> None:
