@@ -179,7 +179,9 @@ def main() -> None:
     parser.add_argument("--network", default="mobilenet_v2", help="of plankter.classify.networks")
     parser.add_argument("--taught", type=Path, help="npy of training/teach.py, made of the same cache")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, required=True, help="folder of the letterboxed images, made where missing")
+    parser.add_argument(
+        "--cache", type=Path, required=True, help="folder of the letterboxed images, made where missing"
+    )
     parser.add_argument("--epochs-px", type=int, nargs="+", default=[56, 56, 56, 80, 80])
     parser.add_argument(
         "--cached-px", type=int, default=80, help="letterboxed once to this side; epochs reduce by area"

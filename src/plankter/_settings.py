@@ -39,7 +39,8 @@ SETTINGS = (
     Setting(
         "classify.class_mix",
         "training",
-        "Class mix expected: training, balanced, estimated (each run's own), validated (the workspace's labels), or a CSV file.",
+        "Class mix expected: training, balanced, estimated (each run's own), validated (the workspace's labels), or a CSV file; the last two "
+        "with a power to find rare classes more often, as shares.csv^0.7.",
     ),
     Setting("compute.threads", 0, "Worker threads; 0 takes all cores."),
     Setting("limits.max_zip_gb", 64, "Largest unpacked size of a zip that is read, in GB."),

@@ -73,6 +73,15 @@ def test_mixes_by_name_and_by_table(tmp_path: Path) -> None:
     table = tmp_path / "mix.csv"
     table.write_text("\ufeffClass,Count\nceratium fusus,3\nBubbles,1\nelsewhere,9\n", encoding="utf-8")
     np.testing.assert_array_equal(expected_mix(str(table), CLASSES), [3, 0, 1])
+    np.testing.assert_allclose(expected_mix(f"{table}^0.5", CLASSES), [0.75**0.5, 0, 0.25**0.5])
+    np.testing.assert_array_equal(expected_mix(f"{table}^0", CLASSES), [1, 0, 1])
+    np.testing.assert_allclose(expected_mix("validated^1", CLASSES, validated={"Bubbles": 6}), [1 / 9, 1 / 9, 7 / 9])
+    for never in ("training^0.5", "estimated^0.5"):
+        with pytest.raises(SettingsError, match="softened"):
+            expected_mix(never, CLASSES)
+    for other in ("balanced^2", f"{table}^-1"):
+        with pytest.raises(SettingsError, match="cannot be read"):
+            expected_mix(other, CLASSES)
 
 
 @pytest.mark.parametrize(

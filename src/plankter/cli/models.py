@@ -17,7 +17,7 @@ ClassMix = Annotated[
     str | None,
     typer.Option(
         "--class-mix",
-        help="Class mix expected: training, balanced, estimated (from the images themselves), validated, or a CSV file (class, share).",
+        help="Class mix expected: training, balanced, estimated (from the images themselves), validated, or a CSV file (class, share); the last two with a power to find rare classes more often: shares.csv^0.7.",
     ),
 ]
 

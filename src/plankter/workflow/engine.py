@@ -135,7 +135,9 @@ def load_engine(
     settings = workspace.settings if workspace else {}
     used = threads or (workspace.threads if workspace else available_cores())
     asked = class_mix or str(settings.get("classify.class_mix", TRAINING))
-    mix = expected_mix(asked, model.class_ids, validated=_validated(workspace) if asked == "validated" else None)
+    mix = expected_mix(
+        asked, model.class_ids, validated=_validated(workspace) if asked.startswith("validated") else None
+    )
     taxa = workspace.catalogue.taxa() if workspace else shipped_class_list()
     inputs = read_model_json(model.folder).get("inputs") or {}
     asked_precision = precision or str(settings.get("classify.precision", "auto"))

@@ -155,7 +155,7 @@ def _mix(setting: str, model: Model, workspace: Workspace | None) -> npt.NDArray
             raise SettingsError("the model does not say how many images it was fitted on", path=model.folder)
         return np.array(counts, np.float64)
     validated: dict[str, int] = {}
-    for count in workspace.catalogue.class_counts() if workspace and setting == "validated" else ():
+    for count in workspace.catalogue.class_counts() if workspace and setting.startswith("validated") else ():
         validated[count.class_id] = validated.get(count.class_id, 0) + count.validated
     return expected_mix(setting, model.class_ids, validated=validated)
 
