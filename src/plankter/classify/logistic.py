@@ -160,6 +160,21 @@ def _direction(
     return -direction
 
 
+def _standardised(
+    embeddings: npt.NDArray[np.floating], labels: npt.NDArray[np.int64], classes: int,
+    sample_weights: npt.NDArray[np.float64] | None,
+) -> tuple[_Scaled, Float32]:  # fmt: skip
+    """Standardised embeddings, and the share of each image in the loss, once both are known to be usable."""
+    n = len(labels)
+    if embeddings.shape[0] != n or n == 0 or not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(f"expected {len(embeddings)} labels in 0..{classes - 1}")
+    weights = np.ones(n) if sample_weights is None else np.asarray(sample_weights, np.float64)
+    scaled = _scaled(embeddings, weights)
+    if not np.isfinite(scaled.mean).all():
+        raise ValueError("embeddings must be finite")
+    return scaled, (weights / weights.sum()).astype(np.float32)
+
+
 def fit_logistic(
     embeddings: npt.NDArray[np.floating],
     labels: npt.NDArray[np.int64],
@@ -192,17 +207,10 @@ def fit_logistic(
     Raises:
         ValueError: shapes that do not fit, or numbers that are not finite.
     """
-    n = len(labels)
-    if embeddings.shape[0] != n or n == 0 or not 0 <= labels.min() <= labels.max() < classes:
-        raise ValueError(f"expected {len(embeddings)} labels in 0..{classes - 1}")
-    weights = np.ones(n) if sample_weights is None else np.asarray(sample_weights, np.float64)
-    scaled = _scaled(embeddings, weights)
-    if not np.isfinite(scaled.mean).all():
-        raise ValueError("embeddings must be finite")
+    scaled, share = _standardised(embeddings, labels, classes, sample_weights)
     if held_out is None or not len(held_out[1]):
         held_out = None
         penalties = (DEFAULT_PENALTY,) if len(penalties) != 1 else penalties
-    share = (weights / weights.sum()).astype(np.float32)
     point = np.zeros((embeddings.shape[1] + 1, classes), np.float32)
     best: LinearFit | None = None
     for number, penalty in enumerate(penalties):
