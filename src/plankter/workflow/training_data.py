@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -77,7 +76,8 @@ class TrainingImages:
     warnings: tuple[str, ...] = ()
 
 
-class _Labelled(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Labelled:
     """A vignette of a workspace, its class, and the hash of its content."""
 
     record: RunRecord
