@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,40 @@ def test_no_print_outside_the_command_line_and_no_pickle() -> None:
         imports = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         assert "print" not in names or "cli" in path.parts, path
         assert not imports & {"pickle", "shelve", "marshal"}, path
+
+
+def undocumented(body: list[ast.stmt], prefix: str = "") -> Iterator[str]:
+    """Public functions and classes of a module, and methods of the classes, that have no docstring."""
+    for node in body:
+        if isinstance(node, ast.If | ast.Try):
+            yield from undocumented(
+                [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)], prefix
+            )
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or node.name.startswith("_"):
+            continue
+        if not (ast.get_docstring(node) or "").strip():
+            yield f"{prefix}{node.name}, line {node.lineno}"
+        if isinstance(node, ast.ClassDef):
+            yield from undocumented(node.body, f"{prefix}{node.name}.")
+
+
+def test_every_public_name_says_what_it_does() -> None:
+    bare = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in SOURCES
+        for name in undocumented(ast.parse(path.read_text(encoding="utf-8")).body)
+    ]
+    assert bare == []
+
+
+def test_a_public_name_without_docstring_is_found() -> None:
+    code = (
+        "def _own(): ...\ndef bare(): ...\nasync def told():\n  'Says.'\n  def inner(): ...\n"
+        "class _Own:\n  def f(self): ...\nclass Shown:\n  ' '\n  def f(self): ...\n  def __len__(self): ...\n"
+        "if True:\n  def on(): ...\nelse:\n  def off(): ...\n"
+    )
+    found = [name.split(",")[0] for name in undocumented(ast.parse(code).body)]
+    assert found == ["bare", "Shown", "Shown.f", "on", "off"]
 
 
 def test_every_setting_is_documented() -> None:

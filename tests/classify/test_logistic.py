@@ -113,6 +113,11 @@ def test_what_does_not_fit_is_refused() -> None:
         fit_logistic(x, y, 2)
     with pytest.raises(ValueError, match="labels"):
         fit_logistic(x[:0], y[:0], 2)
+    for weights in (np.ones(49), np.zeros(50), np.full(50, -1.0), np.full(50, np.nan)):
+        with pytest.raises(ValueError, match="50 weights"):
+            fit_logistic(x, y, 4, sample_weights=weights)
+    with pytest.raises(ValueError, match="finite"):
+        fit_logistic(x, y, 4, held_out=(np.full_like(x, np.nan), y))
     x[3, 3] = np.inf
     with pytest.raises(ValueError, match="finite"), np.errstate(all="ignore"):
         fit_logistic(x, y, 4)

@@ -279,3 +279,14 @@ def test_the_preview_is_no_image_of_the_set(images: Path, tmp_path: Path) -> Non
     assert len(found) == 2 * len(image_files(images)) and "preview.png" not in found
     (images / "preview.png").write_bytes((tmp_path / "out" / "preview.png").read_bytes())
     assert "preview.png" in [path.name for path in image_files(images)]  # somebody's own image of that name
+
+
+def test_only_images_that_were_tried_are_said_to_be_unreadable(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "images" / f"{number}.png").write_bytes(b"no image")
+    with pytest.raises(ReadError, match="none of 1 images"):
+        transform(tmp_path / "images", tmp_path / "out", balance=1)
+    with pytest.raises(ReadError, match="none of 3 images"):
+        transform(tmp_path / "images", tmp_path / "out", copies=1)
+    assert not (tmp_path / "out").exists()

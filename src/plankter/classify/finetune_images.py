@@ -92,6 +92,7 @@ class ArrayImages:
             raise ValueError(f"labels must be positions in {len(self.class_ids)} classes")
 
     def pixels(self, rows: IntArray) -> UInt8Array:
+        """See `ImageSource.pixels`."""
         return self.array[rows]
 
 

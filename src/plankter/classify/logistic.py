@@ -212,21 +212,18 @@ def fit_logistic(
         progress: called with the step and the steps at most.
 
     Raises:
-        ValueError: shapes that do not fit, or numbers that are not finite.
+        ValueError: shapes that do not fit, weights of which none is above 0, or numbers that are not finite.
     """
-    n = len(labels)
-    if embeddings.shape[0] != n or n == 0 or not 0 <= labels.min() <= labels.max() < classes:
-        raise ValueError(f"expected {len(embeddings)} labels in 0..{classes - 1}")
-    weights = np.ones(n) if sample_weights is None else np.asarray(sample_weights, np.float64)
+    weights = _checked(embeddings, labels, classes, sample_weights)
     scaled = _scaled(embeddings, weights)
-    if not np.isfinite(scaled.mean).all():
+    if not np.isfinite(scaled.mean).all() or (held_out is not None and not np.isfinite(held_out[0]).all()):
         raise ValueError("embeddings must be finite")
     if held_out is None or not len(held_out[1]):
         held_out = None
         penalties = (DEFAULT_PENALTY,) if len(penalties) != 1 else penalties
     whole = _Problem(scaled.values, labels, (weights / weights.sum()).astype(np.float32), DEFAULT_PENALTY)
     ahead = whole.part(_sample(labels, SAMPLE))
-    last = LAST_STEPS if len(ahead.labels) < n else 0
+    last = LAST_STEPS if len(ahead.labels) < len(labels) else 0
     total = len(penalties) * steps + last
     fitting = _Fitting(scaled, classes, _covariance(ahead.values, ahead.weights), held_out, tolerance, progress, total)
     best: tuple[LinearFit, Float32, float] | None = None
@@ -242,6 +239,22 @@ def fit_logistic(
     if last:
         fitted, _ = fitting.go(replace(whole, penalty=penalty), point, last, total - last)
     return fitted
+
+
+def _checked(
+    embeddings: npt.NDArray[np.floating],
+    labels: npt.NDArray[np.int64],
+    classes: int,
+    sample_weights: npt.NDArray[np.float64] | None,
+) -> npt.NDArray[np.float64]:
+    """The weight of each image, where everything fits."""
+    n = len(labels)
+    if embeddings.shape[0] != n or n == 0 or not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(f"expected {len(embeddings)} labels in 0..{classes - 1}")
+    weights = np.ones(n) if sample_weights is None else np.asarray(sample_weights, np.float64)
+    if weights.shape != (n,) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
+        raise ValueError(f"expected {n} weights of 0 or more, some above 0")
+    return weights
 
 
 @dataclass(frozen=True)

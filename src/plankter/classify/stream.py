@@ -165,6 +165,23 @@ def _batches(items: Iterable[tuple[int, bytes]], size: int) -> Iterator[list[tup
         yield batch
 
 
+def _in_threads(
+    batches: Iterable[list[tuple[int, bytes]]], work: _Worker, workers: int, add: Callable[[_Done], None]
+) -> None:
+    """Works batches off in ``workers`` threads; ``add`` takes them in their order, in this thread. Few are read ahead."""
+    running: deque[Future[_Done]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="classify")
+    try:
+        for batch in batches:
+            running.append(pool.submit(work, batch))
+            if len(running) >= workers * BATCHES_AHEAD:
+                add(running.popleft().result())
+        while running:
+            add(running.popleft().result())
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
 def classify_stream(
     items: Iterable[tuple[int, bytes]],
     total: int | None,
@@ -204,7 +221,6 @@ def classify_stream(
     work = _Worker(backbone, predictor, input_px, k, keep_embeddings, extra)
     collected = _Collector(total or 0, k, backbone.dim if keep_embeddings else None)
     done = 0
-    running: deque[Future[_Done]] = deque()
     batch_size = int(getattr(backbone, "batch", DEFAULT_BATCH))
 
     def add(finished: _Done) -> None:
@@ -218,14 +234,5 @@ def classify_stream(
         for batch in _batches(items, batch_size):
             add(work(batch))
         return collected.result()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="classify")
-    try:
-        for batch in _batches(items, batch_size):
-            running.append(pool.submit(work, batch))
-            if len(running) >= workers * BATCHES_AHEAD:
-                add(running.popleft().result())
-        while running:
-            add(running.popleft().result())
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    _in_threads(_batches(items, batch_size), work, workers, add)
     return collected.result()

@@ -79,6 +79,7 @@ class Analysis:
 
     @property
     def address(self) -> str:
+        """Path of its page below the server's address."""
         return f"/results/{self.kind}/{self.id}"
 
     @cached_property
@@ -110,10 +111,12 @@ class Analysis:
         ]  # fmt: skip
 
     def name_of(self, class_id: str) -> str:
+        """A class as the class list calls it; its class_id where the list does not know it."""
         taxon = self.taxa.get(class_id)
         return taxon.name if taxon else class_id
 
     def aphia_id(self, class_id: str) -> int | None:
+        """The class's number in the World Register of Marine Species, None where the class list knows none."""
         taxon = self.taxa.get(class_id)
         return taxon.aphia_id if taxon else None
 

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Shape(BaseModel):
+    """What the answers and questions share: a field that is not named here is refused."""
+
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
@@ -22,6 +24,8 @@ class ProblemShape(BaseModel):
 
 
 class TopClass(Shape):
+    """One class of an image: its name in the class list, its AphiaID there, and its score (0 to 1)."""
+
     class_id: str
     name: str
     aphia_id: int | None
@@ -42,6 +46,8 @@ class ImagePrediction(Shape):
 
 
 class PredictAnswer(Shape):
+    """What one model said of several images, and the precision of numbers that its network ran in."""
+
     model: str
     model_id: str
     precision: str
@@ -49,30 +55,43 @@ class PredictAnswer(Shape):
 
 
 class EncodedImage(Shape):
+    """One image as text: the name that it is answered under, and the file in base64."""
+
     file: Annotated[str, Field(max_length=1_000)]
     data: Annotated[str, Field(description="base64")]
 
 
 class PredictMany(Shape):
+    """Images that are predicted in one request."""
+
     images: Annotated[list[EncodedImage], Field(min_length=1, max_length=2_000)]
 
 
 class UploadAnswer(Shape):
+    """How far an upload has come."""
+
     id: str
     files: dict[str, int] = Field(description="bytes that are here, by name")
     missing: list[str] = Field(description="files of which less is here than was announced")
 
 
 class NewUpload(Shape):
+    """What is said of an upload when it is made: in a word, what for."""
+
     purpose: Annotated[str, Field(max_length=40)] = "api"
 
 
 class FileAnswer(Shape):
+    """A file of an upload; ``size`` is the bytes that are here now."""
+
     name: str
     size: int
 
 
 class ProgressShape(Shape):
+    """How far a job is: the step it is at, what of it is done (``total`` null where unknown), and the seconds that this
+    step will still take, null where that cannot be told."""
+
     step: str
     done: int
     total: int | None
@@ -80,6 +99,9 @@ class ProgressShape(Shape):
 
 
 class JobAnswer(Shape):
+    """One job. Times are ISO 8601 in UTC; ``attempts`` counts the workers that began it, ``reason`` says why it failed,
+    ``limits`` are seconds and MB of memory. ``result`` is there only where one job was asked for and has ended well."""
+
     id: str
     kind: str
     title: str
@@ -96,11 +118,15 @@ class JobAnswer(Shape):
 
 
 class JobPage(Shape):
+    """A page of jobs; ``next`` is the cursor of the following one, null on the last."""
+
     jobs: list[JobAnswer]
     next: str | None
 
 
 class NewJob(Shape):
+    """A job to be done; which ``arguments`` its kind has is said at ``POST /jobs``."""
+
     kind: Literal[
         "analyse",
         "ingest",
@@ -120,6 +146,9 @@ class NewJob(Shape):
 
 
 class RunAnswer(Shape):
+    """One run: its scale in µm a pixel and its imaged volume in mL, null where unknown, and how many of its particles
+    have a vignette, failed, are predicted and are validated. ``flags`` are codes of what is odd about it."""
+
     run_id: str
     name: str
     sample_id: str
@@ -137,11 +166,16 @@ class RunAnswer(Shape):
 
 
 class RunPage(Shape):
+    """A page of runs; ``next`` is the cursor of the following one, null on the last."""
+
     runs: list[RunAnswer]
     next: str | None
 
 
 class ParticleAnswer(Shape):
+    """One particle: size of its image in px, equivalent spherical diameter in µm and area in µm², its best predicted
+    class with the score, and the label that stands. ``failure`` says why it has no image that can be used."""
+
     run_id: str
     index: int
     width_px: int
@@ -156,11 +190,16 @@ class ParticleAnswer(Shape):
 
 
 class ParticlePage(Shape):
+    """A page of particles; ``next`` is the cursor of the following one, null on the last."""
+
     particles: list[ParticleAnswer]
     next: str | None
 
 
 class ClassCountAnswer(Shape):
+    """How often a class is predicted and how often a person stands behind it, in one run; ``per_ml`` is what is predicted
+    a mL of imaged water with its exact 95 % Poisson interval, null where the volume is unknown."""
+
     class_id: str
     name: str
     aphia_id: int | None

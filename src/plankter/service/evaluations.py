@@ -56,6 +56,7 @@ class Evaluation:
 
     @property
     def address(self) -> str:
+        """Path of its page below the server's address."""
         return f"/evaluations/{self.key}"
 
     def name_of(self, position: int) -> str:

@@ -258,6 +258,11 @@ def _labelled(workspace: Workspace, arguments: Arguments, progress: Progress) ->
 
 
 def train_config(arguments: Arguments) -> Any:
+    """A `TrainConfig` from the ``config`` of a job's arguments; ``start`` names a file of the server and is not taken.
+
+    Raises:
+        SettingsError: a setting that a training does not have, or a value that it does not know.
+    """
     from plankter.workflow.train import TrainConfig
 
     asked = dict(arguments.get("config") or {})

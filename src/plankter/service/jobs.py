@@ -45,6 +45,7 @@ class Job:
 
     @property
     def ended(self) -> bool:
+        """Whether it is over, well or not: nothing will change any more unless it is begun again."""
         return self.state in ENDED
 
 
@@ -132,6 +133,7 @@ class JobFolder:
 
     @property
     def cancel_file(self) -> Path:
+        """The file that asks its worker to stop, by being there."""
         return self.folder / "cancel"
 
 

@@ -137,6 +137,7 @@ class JsonLines(logging.Formatter):
     """One JSON object a line: time, level, logger, message, and the error where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter.format`. A record that carries several requests becomes as many lines."""
         requests = getattr(record, "requests", None)
         if requests is not None:
             return "\n".join(_request_line(record, facts) for facts in requests)

@@ -151,6 +151,7 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
+        """Images in the queues that no thread has taken yet."""
         return sum(len(queue) for queue in self._queues)
 
     def close(self) -> None:

@@ -43,10 +43,12 @@ class Upload:
 
     @property
     def id(self) -> str:
+        """What it is asked for by: the name of its folder, 24 hexadecimal digits."""
         return self.folder.name
 
     @property
     def data(self) -> Path:
+        """The folder that the files are sent into, each below it under its own name."""
         return self.folder / "data"
 
     def facts(self) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class CatalogueContract:
 
     # -- runs and samples
     def test_a_run_comes_back_as_it_was(self, catalogue: Catalogue) -> None:
+        """A run, its counts and every row are given back as they were put; NaN comes back as None, and its sample exists."""
         rows = example_rows(23)
         catalogue.put_run(example_run(), rows)
         record = catalogue.run(A)
@@ -78,11 +79,13 @@ class CatalogueContract:
             assert (row.predicted, row.score, row.label, row.status) == (None, None, None, "unlabelled")
 
     def test_a_run_without_particles(self, catalogue: Catalogue) -> None:
+        """A run of no particles is kept like any other and has one empty page."""
         catalogue.put_run(example_run(), example_rows(0))
         assert catalogue.run(A).particles == 0
         assert catalogue.page(ParticleFilter(run_id=A)) == ([], None)
 
     def test_a_run_longer_than_a_chunk(self, catalogue: Catalogue) -> None:
+        """Rows and predictions that are written in several chunks are all there, none twice."""
         n = 2 * CHUNK_ROWS + 3
         catalogue.put_run(example_run(), example_rows(n))
         catalogue.put_predictions(example_predictions(indices=tuple(range(0, n, 2))))
@@ -92,11 +95,13 @@ class CatalogueContract:
         assert all((row.predicted is not None) == (row.index % 2 == 0) for row in found)
 
     def test_runs_are_ordered_by_sample_name_and_id(self, catalogue: Catalogue) -> None:
+        """Runs are listed by sample first, then by name, whatever the order they came in."""
         for name, sample_id in (("c", "s1"), ("a", "s2"), ("b", "s1")):
             catalogue.put_run(example_run(name, sample_id=sample_id), example_rows(1))
         assert [r.run.name for r in catalogue.runs()] == ["b", "c", "a"]
 
     def test_a_run_put_again_keeps_predictions_and_labels(self, catalogue: Catalogue) -> None:
+        """Ingesting a run again replaces its facts and sizes; predictions, labels and counts stay."""
         catalogue.put_run(example_run(), example_rows(5))
         catalogue.put_predictions(example_predictions())
         catalogue.annotate([example_fact(index=1), example_fact(index=4, class_id="detritus")])
@@ -112,12 +117,14 @@ class CatalogueContract:
         assert catalogue.class_counts() == counts and len(catalogue.runs()) == 1
 
     def test_another_number_of_particles_is_a_conflict(self, catalogue: Catalogue) -> None:
+        """A run put again must have as many particles as before; if not, the old one stays as it was."""
         catalogue.put_run(example_run(), example_rows(5))
         with pytest.raises(Conflict, match="5 particles"):
             catalogue.put_run(example_run(), example_rows(4))
         assert catalogue.run(A).particles == 5
 
     def test_a_removed_run_is_gone_and_its_labels_stand_again_when_it_returns(self, catalogue: Catalogue) -> None:
+        """No question finds a removed run; its facts stay in the log and count again once it is back, its predictions do not."""
         for name in "ab":
             catalogue.put_run(example_run(name), example_rows(5))
             catalogue.put_predictions(example_predictions(name))
@@ -137,6 +144,7 @@ class CatalogueContract:
         assert set(catalogue.standing(A)) == {1}
 
     def test_samples(self, catalogue: Catalogue) -> None:
+        """A sample put again is replaced with all its fields; a run that names it does not empty it."""
         full = Sample(
             "st/1",
             "Station å",
@@ -161,6 +169,7 @@ class CatalogueContract:
             catalogue.sample("nowhere")
 
     def test_a_run_is_attached_to_another_sample(self, catalogue: Catalogue) -> None:
+        """A run moves with its particles to a sample that is made for it, and stays there."""
         catalogue.put_run(example_run(), example_rows(3))
         catalogue.attach(A, "new")
         assert catalogue.run(A).run == replace(example_run(), sample_id="new")
@@ -174,6 +183,7 @@ class CatalogueContract:
 
     # -- predictions
     def test_predictions_are_replaced_whole(self, catalogue: Catalogue) -> None:
+        """Later predictions leave nothing of the earlier ones, not even for particles that they say nothing of."""
         catalogue.put_run(example_run(), example_rows(6))
         catalogue.put_predictions(example_predictions(indices=(0, 1, 2, 3)))
         later = example_predictions(indices=(2, 5), model_id="m2", seed=3)
@@ -188,6 +198,7 @@ class CatalogueContract:
         assert sum(count.predicted for count in catalogue.class_counts()) == 2
 
     def test_predictions_of_nothing_known(self, catalogue: Catalogue) -> None:
+        """Predictions of an unknown run, or of a particle it does not have, are refused and nothing of them is kept."""
         with pytest.raises(NotFound):
             catalogue.put_predictions(example_predictions())
         catalogue.put_run(example_run(), example_rows(2))
@@ -196,6 +207,7 @@ class CatalogueContract:
         assert catalogue.run(A).predicted == 0
 
     def test_a_prediction_never_touches_a_label(self, catalogue: Catalogue) -> None:
+        """A label that a person gave stands before and after a prediction of another class."""
         catalogue.put_run(example_run(), example_rows(3))
         catalogue.annotate([example_fact(index=0, class_id="Ciliophora")])
         standing = catalogue.standing(A)
@@ -206,6 +218,7 @@ class CatalogueContract:
 
     # -- labels
     def test_facts_are_appended_and_folded(self, catalogue: Catalogue) -> None:
+        """The log keeps every fact in order under rising numbers; the standing label is the fold of a particle's facts."""
         catalogue.put_run(example_run(), example_rows(4))
         facts = [
             example_fact(index=0, source=Source.IMPORT),
@@ -232,12 +245,14 @@ class CatalogueContract:
         assert catalogue.run(A).validated == 0
 
     def test_several_facts_of_one_particle_at_once(self, catalogue: Catalogue) -> None:
+        """Of facts in one call, the last one stands and is counted once."""
         catalogue.put_run(example_run(), example_rows(1))
         catalogue.annotate([example_fact(class_id=name, seconds=n) for n, name in enumerate(("x", "y", "x", "z"))])
         assert catalogue.class_counts() == [ClassCount(A, "z", 0, 1)]
 
     @pytest.mark.parametrize("bad", [example_fact("b", 0), example_fact("a", 3)], ids=["run", "index"])
     def test_a_fact_of_nothing_known_writes_nothing(self, catalogue: Catalogue, bad: Any) -> None:
+        """One fact of an unknown run or particle stops all facts of the call."""
         catalogue.put_run(example_run(), example_rows(3))
         with pytest.raises(NotFound):
             catalogue.annotate([example_fact(), bad])
@@ -247,6 +262,8 @@ class CatalogueContract:
     @pytest.mark.parametrize("descending", [False, True], ids=["rising", "falling"])
     @pytest.mark.parametrize("sort", SORTS)
     def test_pages_of_any_size_give_the_same_rows(self, catalogue: Catalogue, sort: str, descending: bool) -> None:
+        """For every sort, direction and filter, pages of 1, of 3 and of all hold the same rows in the same order, and it is
+        that of `expected_rows`."""
         for name in "ab":
             catalogue.put_run(example_run(name), example_rows(17, seed=ord(name)))
             catalogue.put_predictions(example_predictions(name, tuple(range(0, 17, 2)), seed=ord(name)))
@@ -268,6 +285,7 @@ class CatalogueContract:
             assert whole == expected_rows(everything, asked, sort, descending)
 
     def test_questions_about_nothing_known(self, catalogue: Catalogue) -> None:
+        """An empty catalogue answers with nothing; an unknown run, sample or sort is an error, not an empty answer."""
         assert catalogue.page(ParticleFilter()) == ([], None) and catalogue.class_counts() == []
         for where in (ParticleFilter(run_id=A), ParticleFilter(sample_id="nowhere")):
             with pytest.raises(NotFound):
@@ -278,6 +296,7 @@ class CatalogueContract:
             catalogue.page(ParticleFilter(), sort="label")
 
     def test_class_counts(self, catalogue: Catalogue) -> None:
+        """Counts by class are those of the best predictions and of what persons confirmed; imported labels do not count."""
         catalogue.put_run(example_run(), example_rows(9))
         predictions = example_predictions(indices=tuple(range(9)))
         catalogue.put_predictions(predictions)
@@ -291,6 +310,7 @@ class CatalogueContract:
 
     # -- class list, models, settings
     def test_taxa_keep_their_order_and_are_replaced_by_id(self, catalogue: Catalogue) -> None:
+        """An entry that is put again keeps its place in the class list; new ones come behind it."""
         taxa = [Taxon("z", "Zoo", 5, "egg", "living", "p", None), Taxon("a", "Algae", kind="unknown")]
         catalogue.put_taxa(taxa)
         catalogue.put_taxa([Taxon("b", "Bits", kind="artefact"), Taxon("z", "Zoo", merged_into="a")])
@@ -298,6 +318,7 @@ class CatalogueContract:
         assert catalogue.taxa() == kept
 
     def test_models_and_meta(self, catalogue: Catalogue) -> None:
+        """Models by id with their facts, and settings of the catalogue; what is put again is replaced."""
         catalogue.put_model("m2", "second", {"top1": 0.5, "classes": ["a", "b"]})
         catalogue.put_model("m1", "first", {})
         catalogue.put_model("m2", "renamed", {"top1": None})
@@ -308,6 +329,7 @@ class CatalogueContract:
         assert catalogue.get_meta("colour") == "grün"
 
     def test_many_threads_label_at_once(self, catalogue: Catalogue) -> None:
+        """Four threads that label and read at the same time lose no fact and see no error."""
         catalogue.put_run(example_run(), example_rows(8))
         failed: list[BaseException] = []
 

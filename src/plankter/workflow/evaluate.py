@@ -73,10 +73,7 @@ def evaluate(
         ReadError: no folder of a class that the model knows. NotFound, ModelError: the models.
         SettingsError: a table, a half or a report that cannot be used.
     """
-    if half not in HALVES:
-        raise SettingsError(f"expected one of {', '.join(HALVES)} as the half, got {half!r}")
-    if report is not None and report.suffix.lower() not in (".html", ".htm"):
-        raise SettingsError("expected a file that ends in .html", path=report)
+    _check(half, report)
     chosen = find_model(model, workspace)
     other = None if against is None else find_model(against, workspace)
     weights = _mix(mix, chosen, workspace)
@@ -84,27 +81,37 @@ def evaluate(
     engines = [load_engine(one, workspace, precision=precision, class_mix=class_mix) for one in (chosen, other) if one]
     if context is not None and not any(engine.context for engine in engines):
         context_for(engines[0], context, [])  # says that no model takes it
-    scored = _score(images, engines[0], context, half, progress)
-    found = in_brief(scored)
-    compared: dict[str, Any] | None = None
-    both = [scored]
-    if other is not None:
-        both.append(_score(images, engines[1], context, half, progress))
-        compared = compare(*both)
+    scored = [_score(images, engine, context, half, progress) for engine in engines]
+    found = in_brief(scored[0])
+    compared = compare(*scored) if other is not None else None
     if keep is not None:
-        keep_images(keep, both, images)
+        keep_images(keep, scored, images)
     if report is None and compared is None and weights is None and groups is None:
         return found
-    grouped = {} if groups is None or table is None else _groups(groups, scored.names, *table)
-    numbers = all_numbers(scored, workspace, weights, mix, grouped, compared, half, class_mix)
+    grouped = {} if groups is None or table is None else _groups(groups, scored[0].names, *table)
+    numbers = all_numbers(scored[0], workspace, weights, mix, grouped, compared, half, class_mix)
+    found |= _asked_for(numbers, compared, grouped)
+    if report is not None:
+        found |= _write(report, numbers, images)
+    return found
+
+
+def _check(half: str, report: Path | None) -> None:
+    if half not in HALVES:
+        raise SettingsError(f"expected one of {', '.join(HALVES)} as the half, got {half!r}")
+    if report is not None and report.suffix.lower() not in (".html", ".htm"):
+        raise SettingsError("expected a file that ends in .html", path=report)
+
+
+def _asked_for(numbers: dict[str, Any], compared: dict[str, Any] | None, grouped: Groups) -> dict[str, Any]:
+    """Of all numbers those that an option asked for: the comparison, the figures of another mix, the groups."""
+    found: dict[str, Any] = {}
     if compared is not None:
         found["comparison"] = {name: value for name, value in compared.items() if name != "per_class"}
     if numbers["reweighted"] is not None:
         found["reweighted"] = numbers["reweighted"]
     if grouped:
         found["groups"] = numbers["groups"]
-    if report is not None:
-        found |= _write(report, numbers, images)
     return found
 
 

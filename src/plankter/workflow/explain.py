@@ -16,7 +16,7 @@ from plankter.classify.head import Head
 from plankter.classify.models import BACKBONE_FILE
 from plankter.classify.saliency import Scores, occlusion_map
 from plankter.classify.saliency_cam import activation_map, on_vignette
-from plankter.classify.saliency_check import erasure_check
+from plankter.classify.saliency_check import ErasureCheck, erasure_check
 from plankter.classify.saliency_rise import MASKS, rise_map
 from plankter.features.last_map import HINT, LastMap
 from plankter.publish.saliency_picture import FALL, saliency_png
@@ -80,21 +80,13 @@ def explain(
     whole = _scores(engine, vignette[None])[0]
     order = np.argsort(-whole, kind="stable")
     position = int(order[0]) if class_id is None else ids.index(class_id)
-    done = 0
-
-    def score(tried: Vignette) -> npt.NDArray[np.float32]:
-        nonlocal done
-        done += len(tried)
-        progress("covers tried", done, None)
-        return _scores(engine, tried)
-
+    score = _counting(engine, progress)
     found = _map(method, engine, vignette, score, position, patch_px, masks)
     check = erasure_check(vignette, score, position, found.values)
     best = [{"class_id": ids[k], "score": round(float(whole[k]), 5)} for k in order[:BEST].tolist()]
     title = f"{image.name}: what speaks for {ids[position]} (score {whole[position]:.2f})"
-    pairs = [(str(entry["class_id"]), float(whole[k])) for entry, k in zip(best, order, strict=False)]
+    pairs = [(ids[k], float(whole[k])) for k in order[:BEST].tolist()]
     _write(out, saliency_png(vignette, found.values, title=title, best=pairs, unit=found.unit))
-    y, x = np.unravel_index(int(found.values.argmax()), found.values.shape)
     return {
         "model_id": chosen.model_id,
         "precision": engine.backbone.precision,
@@ -104,14 +96,34 @@ def explain(
         "best": best,
         "method": method,
         **found.facts,
-        "x_px": int(x),
-        "y_px": int(y),
-        "check": {
-            **{name: round(value, 5) for name, value in asdict(check).items()},
-            "better_than_random": check.better_than_random,
-        },
+        **_place(found.values),
+        "check": _check_numbers(check),
         "out": str(out),
     }
+
+
+def _counting(engine: Engine, progress: Progress) -> Scores:
+    """Scores of vignettes; ``progress`` is told how many there were so far."""
+    done = 0
+
+    def score(tried: Vignette) -> npt.NDArray[np.float32]:
+        nonlocal done
+        done += len(tried)
+        progress("covers tried", done, None)
+        return _scores(engine, tried)
+
+    return score
+
+
+def _place(values: npt.NDArray[np.float32]) -> dict[str, int]:
+    """Where the largest value of a map is, px from its upper left corner."""
+    y, x = np.unravel_index(int(values.argmax()), values.shape)
+    return {"x_px": int(x), "y_px": int(y)}
+
+
+def _check_numbers(check: ErasureCheck) -> dict[str, Any]:
+    found = {name: round(value, 5) for name, value in asdict(check).items()}
+    return {**found, "better_than_random": check.better_than_random}
 
 
 def _check(out: Path, method: str, patch_px: int | None, masks: int) -> None:

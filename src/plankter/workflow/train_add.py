@@ -110,8 +110,7 @@ def add_images(
     base = find_model(model, workspace)
     old, recipe = load_discriminant(base.folder)
     called = free_name(name, folder, "added", workspace)
-    taxa = workspace.catalogue.taxa() if workspace else None
-    images = _named_as(base, read_folder(folder, table=table, context=context, taxa=taxa, fewest=1, progress=progress))
+    images = _new_images(base, folder, table, context, workspace, progress)
     engine = load_engine(base, workspace)
     values = images_context(images.context, engine.context, context)
     root = out or (workspace.folder if workspace else Path()) / "trainings"
@@ -131,6 +130,15 @@ def add_images(
         run.log(f"added to {base.name} ({base.model_id}) in {result['seconds']:.1f} s")
     log_training(run.folder, name=called)
     return result
+
+
+def _new_images(
+    base: Model, folder: Path, table: Path | None, context: Path | None, workspace: Workspace | None, progress: Progress
+) -> TrainingImages:
+    """Images of a folder, one class is enough; classes called as the model calls them."""
+    taxa = workspace.catalogue.taxa() if workspace else None
+    images = read_folder(folder, table=table, context=context, taxa=taxa, fewest=1, progress=progress)
+    return _named_as(base, images)
 
 
 def _named_as(base: Model, images: TrainingImages) -> TrainingImages:

@@ -76,6 +76,20 @@ class TrainingImages:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Labelled:
+    """A vignette of a workspace, its class, and the hash of its content."""
+
+    record: RunRecord
+    index: int
+    class_id: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.record.run.run_id}:{self.index}"
+
+
 def class_folders(root: Path, taxa: Sequence[Taxon], problems: Problems) -> dict[Path, str]:
     """Folder -> class_id: that of the class list where the name is known, else the name with ``_`` for blanks.
 
@@ -130,14 +144,7 @@ def read_folder(
     known = list(shipped_class_list() if taxa is None else taxa)
     problems = Problems()
     folders = class_folders(root, known, problems)
-    files: list[Path] = []
-    labels: list[str] = []
-    for folder, class_id in folders.items():
-        mine = _images_below(folder, root, problems)
-        if not mine:
-            problems.add("empty_class", folder.name, "no image in the class folder; the class was left out")
-        files += mine
-        labels += [class_id] * len(mine)
+    files, labels = _labelled_files(folders, root, problems)
     keep = _distinct(files, labels, root, problems, progress)
     files, labels = [files[row] for row in keep], [labels[row] for row in keep]
     names = tuple(path.relative_to(root).as_posix() for path in files)
@@ -171,6 +178,19 @@ def aphia_ids(class_ids: Sequence[str], taxa: Sequence[Taxon]) -> dict[str, int 
     """AphiaID of each class by the class list, None where it knows none."""
     found = {class_id: match_class(class_id, taxa) for class_id in class_ids}
     return {class_id: taxon.aphia_id if taxon else None for class_id, taxon in found.items()}
+
+
+def _labelled_files(folders: dict[Path, str], root: Path, problems: Problems) -> tuple[list[Path], list[str]]:
+    """Images of all class folders, and the class of each."""
+    files: list[Path] = []
+    labels: list[str] = []
+    for folder, class_id in folders.items():
+        mine = _images_below(folder, root, problems)
+        if not mine:
+            problems.add("empty_class", folder.name, "no image in the class folder; the class was left out")
+        files += mine
+        labels += [class_id] * len(mine)
+    return files, labels
 
 
 def _images_below(folder: Path, root: Path, problems: Problems) -> list[Path]:
@@ -252,9 +272,42 @@ def read_labels(
         NotFound: fewer than two classes with labels.
     """
     taxa = workspace.catalogue.taxa()
-    classes, problems = ClassList(tuple(taxa)), Problems()
+    problems = Problems()
+    found = _labelled_vignettes(workspace, ClassList(tuple(taxa)), imported, problems, progress)
+    if (classes := len({one.class_id for one in found})) < 2:
+        hint = "validate some particles first, or take imported labels too with --imported"
+        raise NotFound(f"labels of two classes are needed, there are {len(found)} of {classes}", hint=hint)
+    kept = _without_conflicts(found, problems)
+    names = tuple(one.name for one in kept)
+    samples = tuple(one.record.run.sample_id for one in kept)
+    by_sample = len(set(samples)) > 1
+    groups = samples if by_sample else tuple(one.record.run.run_id for one in kept)
+    data = _training_set(names, [one.class_id for one in kept], workspace.folder)
+    chosen = TrainingSet(data.class_ids, data.labels, names, groups)
+
+    def read(rows: Sequence[int], failures: dict[int, str]) -> Iterator[tuple[int, bytes]]:
+        by_run: dict[str, list[int]] = {}
+        for row in rows:
+            by_run.setdefault(kept[row].record.run.run_id, []).append(row)
+        for run_id, mine in by_run.items():
+            row_of = {kept[row].index: row for row in mine}
+            for index, png in workspace.archive.open(run_id).read_vignettes(list(row_of)):
+                yield row_of[index], png
+
+    rows = _sample_context(workspace, [one.record for one in kept], context) if context else None
+    um = np.array([one.record.run.um_per_px or np.nan for one in kept])
+    return TrainingImages(
+        chosen, read, "sample" if by_sample else "run", None, rows, um,
+        aphia_ids(data.class_ids, taxa), "the workspace's labels" + (", imported ones too" if imported else ""), problems,
+    )  # fmt: skip
+
+
+def _labelled_vignettes(
+    workspace: Workspace, classes: ClassList, imported: bool, problems: Problems, progress: Progress
+) -> list[_Labelled]:
+    """Vignettes with a label that counts, by run and index; merged classes as what they became."""
     wanted = (Source.PERSON, Source.IMPORT) if imported else (Source.PERSON,)
-    run_of, index_of, labels, content, um = [], [], [], [], []
+    found = []
     records = workspace.catalogue.runs()
     for number, record in enumerate(records):
         progress("reading labels", number, len(records))
@@ -270,40 +323,10 @@ def read_labels(
             if index not in there:
                 problems.add("no_vignette", f"{run_id}:{index}", "a labelled particle has no vignette; left out")
                 continue
-            run_of.append(record)
-            index_of.append(index)
             class_id = str(label.class_id)
-            labels.append(classes.resolve(class_id).class_id if class_id in classes else class_id)
-            content.append(str(hashes[index]))
-            um.append(record.run.um_per_px or np.nan)
-    if len(set(labels)) < 2:
-        hint = "validate some particles first, or take imported labels too with --imported"
-        raise NotFound(f"labels of two classes are needed, there are {len(labels)} of {len(set(labels))}", hint=hint)
-    keep = _without_conflicts(
-        content, labels, [f"{r.run.run_id}:{i}" for r, i in zip(run_of, index_of, strict=True)], problems
-    )
-    run_of, index_of, labels = ([column[row] for row in keep] for column in (run_of, index_of, labels))  # type: ignore[assignment]
-    names = tuple(f"{r.run.run_id}:{i}" for r, i in zip(run_of, index_of, strict=True))
-    samples = tuple(r.run.sample_id for r in run_of)
-    by_sample = len(set(samples)) > 1
-    groups = samples if by_sample else tuple(r.run.run_id for r in run_of)
-    data = _training_set(names, labels, workspace.folder)
-    chosen = TrainingSet(data.class_ids, data.labels, names, groups)
-
-    def read(rows: Sequence[int], failures: dict[int, str]) -> Iterator[tuple[int, bytes]]:
-        by_run: dict[str, list[int]] = {}
-        for row in rows:
-            by_run.setdefault(run_of[row].run.run_id, []).append(row)
-        for run_id, mine in by_run.items():
-            row_of = {index_of[row]: row for row in mine}
-            for index, png in workspace.archive.open(run_id).read_vignettes(list(row_of)):
-                yield row_of[index], png
-
-    rows = _sample_context(workspace, run_of, context) if context else None
-    return TrainingImages(
-        chosen, read, "sample" if by_sample else "run", None, rows, np.array(um)[keep],
-        aphia_ids(data.class_ids, taxa), "the workspace's labels" + (", imported ones too" if imported else ""), problems,
-    )  # fmt: skip
+            class_id = classes.resolve(class_id).class_id if class_id in classes else class_id
+            found.append(_Labelled(record, index, class_id, str(hashes[index])))
+    return found
 
 
 def _sample_context(
@@ -320,18 +343,19 @@ def _sample_context(
     return tuple(known[r.run.run_id] for r in run_of)
 
 
-def _without_conflicts(content: list[str], labels: list[str], names: list[str], problems: Problems) -> list[int]:
+def _without_conflicts(found: Sequence[_Labelled], problems: Problems) -> list[_Labelled]:
+    """Each content once; none of those that were given two classes."""
     classes: dict[str, set[str]] = {}
-    for digest, label in zip(content, labels, strict=True):
-        classes.setdefault(digest, set()).add(label)
+    for one in found:
+        classes.setdefault(one.sha256, set()).add(one.class_id)
     seen: Counter[str] = Counter()
-    keep = []
-    for row, digest in enumerate(content):
-        seen[digest] += 1
-        if len(classes[digest]) > 1:
-            problems.add("two_classes", names[row], CONFLICT)
-        elif seen[digest] > 1:
-            problems.add("twice", names[row], TWICE)
+    kept = []
+    for one in found:
+        seen[one.sha256] += 1
+        if len(classes[one.sha256]) > 1:
+            problems.add("two_classes", one.name, CONFLICT)
+        elif seen[one.sha256] > 1:
+            problems.add("twice", one.name, TWICE)
         else:
-            keep.append(row)
-    return keep
+            kept.append(one)
+    return kept

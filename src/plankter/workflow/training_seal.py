@@ -146,26 +146,8 @@ def seal(
     counts = {
         part: np.bincount(data.labels[rows], minlength=len(data.class_ids)) for part, rows in split.parts().items()
     }
-    facts = {
-        "made": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "learnt from": f"{len(split.train):,} images of {images.source}, digest {data.digest}",
-        "mode": f"{mode}; {fitted.setting}",
-        "network": f"{fitted.backbone_name}, {fitted.input_px} px"
-        + (f", of model {base.name}" if mode != "finetune" else ""),
-        "classes in balance": f"{fitted.balance[0]} ({fitted.balance[1]})",
-        "split": f"{len(split.train):,} train, {len(split.tune):,} tune, {len(split.judge):,} judge; "
-        + (f"kept whole by {split.grouped_by}" if split.grouped_by else "image by image"),
-        "thresholds": f"precision {TARGET_PRECISION:g} on the tuning part" if thresholds else "none",
-        "licence": "that of the images; not stated here",
-    }
-    quality = {q["class_id"]: q for q in judged.per_class}
-    rows = [
-        {
-            "class_id": c, "aphia_id": images.aphia_ids.get(c), **{part: int(n[i]) for part, n in counts.items()},
-            **{key: quality.get(c, {}).get(key) for key in ("precision", "recall", "f1")},
-        }
-        for i, c in enumerate(data.class_ids)
-    ]  # fmt: skip
+    facts = _card_facts(fitted, images, split, thresholds, mode, base)
+    rows = _card_rows(images, counts, judged)
     problems = images.problems.listed()
     text = model_card(name, facts, judged.metrics, rows, warnings=warnings, problems=problems)
     (folder / CARD_FILE).write_text(text, encoding="utf-8")
@@ -182,3 +164,35 @@ def seal(
         discriminant=asdict(fitted.discriminant) if fitted.discriminant else None,
     )  # fmt: skip
     return load_model(folder)
+
+
+def _card_facts(
+    fitted: Fitted, images: TrainingImages, split: Split, thresholds: Thresholds | None, mode: str, base: Model
+) -> dict[str, str]:
+    """How the model came to be, as its card tells it."""
+    return {
+        "made": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "learnt from": f"{len(split.train):,} images of {images.source}, digest {images.data.digest}",
+        "mode": f"{mode}; {fitted.setting}",
+        "network": f"{fitted.backbone_name}, {fitted.input_px} px"
+        + (f", of model {base.name}" if mode != "finetune" else ""),
+        "classes in balance": f"{fitted.balance[0]} ({fitted.balance[1]})",
+        "split": f"{len(split.train):,} train, {len(split.tune):,} tune, {len(split.judge):,} judge; "
+        + (f"kept whole by {split.grouped_by}" if split.grouped_by else "image by image"),
+        "thresholds": f"precision {TARGET_PRECISION:g} on the tuning part" if thresholds else "none",
+        "licence": "that of the images; not stated here",
+    }
+
+
+def _card_rows(
+    images: TrainingImages, counts: dict[str, npt.NDArray[np.int64]], judged: Judged
+) -> list[dict[str, Any]]:
+    """Each class with its images in every part, and how well it was told on the judging part."""
+    quality = {q["class_id"]: q for q in judged.per_class}
+    return [
+        {
+            "class_id": c, "aphia_id": images.aphia_ids.get(c), **{part: int(n[i]) for part, n in counts.items()},
+            **{key: quality.get(c, {}).get(key) for key in ("precision", "recall", "f1")},
+        }
+        for i, c in enumerate(images.data.class_ids)
+    ]  # fmt: skip

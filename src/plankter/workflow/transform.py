@@ -24,7 +24,7 @@ from plankter.types import ImageArray
 from plankter.vignettes.augment import augmented_copy
 from plankter.vignettes.codec import DEFAULT_LIMITS, decode_image, encode_vignette
 from plankter.vignettes.match import Matching
-from plankter.workflow.image_sets import SHOWN, find_reference, grey_or_colour, plan_facts, plan_for
+from plankter.workflow.image_sets import SHOWN, Reference, find_reference, grey_or_colour, plan_facts, plan_for
 from plankter.workflow.predict import image_files
 from plankter.workflow.progress import Progress, silent
 from plankter.workflow.workspace import Workspace
@@ -90,30 +90,18 @@ def transform(
     """
     started = time.monotonic()
     _check_options(like, copies, balance, (um_per_px, like_um_per_px))
-    files = image_files(images)
-    root = images.parent if images.is_file() else images
-    _check_out(out, root)
-    if like is not None and Path(like).is_dir():
-        _check_out(out, Path(like))
+    files, root = _sources(images, out, like)
     reference = find_reference(like, workspace, seed=seed, progress=progress)
     plan = plan_for(files, root, reference, um_per_px, like_um_per_px, seed=seed, progress=progress)
     jobs = _jobs(files, root, copies, balance, keep_jpeg, seed)
-    failures: dict[str, str] = {}
     with _appearing(out) as partial:
-        rows, pairs = _write_all(jobs, partial, plan, seed, failures, progress)
-        if not rows:
-            reason = next(iter(failures.values()))
-            raise ReadError(f"none of {len(files)} images can be read; the first: {reason}", path=files[0])
-        write_csv(partial / MANIFEST, HEADER, rows)
-        picture = before_after_sheet(pairs, reference.shown) if pairs else np.zeros((1, 1), np.uint8)
-        (preview or partial / PREVIEW).write_bytes(encode_vignette(picture))
-    for name, reason in failures.items():
-        log.warning("%s: %s", name, reason)
+        rows, pairs, failures = _write_all(jobs, partial, plan, seed, progress)
+        _write_about(partial, rows, pairs, reference, preview)
     return {
         "images": len(files),
         "written": len(rows),
         "classes": dict(sorted(Counter(row[2] for row in rows).items())),
-        "failures": [{"file": name, "reason": reason} for name, reason in failures.items()],
+        "failures": _told(failures),
         "matching": None if plan is None else plan_facts(plan),
         "seed": seed,
         "out": str(out),
@@ -134,6 +122,16 @@ def _check_options(
         raise PlankterError("copies of every image and a balanced set exclude each other", hint="give one of them")
     if like is None and any(size is not None for size in sizes):
         raise PlankterError("pixel sizes are matched to a reference, and none is given")
+
+
+def _sources(images: Path, out: Path, like: str | None) -> tuple[list[Path], Path]:
+    """The images, and the folder that their names are relative to; ``out`` lies in neither them nor the reference."""
+    files = image_files(images)
+    root = images.parent if images.is_file() else images
+    _check_out(out, root)
+    if like is not None and Path(like).is_dir():
+        _check_out(out, Path(like))
+    return files, root
 
 
 def _check_out(out: Path, images: Path) -> None:
@@ -190,22 +188,34 @@ def _spread(names: Sequence[str], n: int) -> set[str]:
 
 
 def _write_all(
-    jobs: Sequence[_Job],
-    folder: Path,
-    plan: Matching | None,
-    seed: int,
-    failures: dict[str, str],
-    progress: Progress,
-) -> tuple[list[tuple[str, ...]], list[tuple[ImageArray, ImageArray]]]:
-    """Writes every output; the rows of the manifest, and the images of the preview before and after."""
+    jobs: Sequence[_Job], folder: Path, plan: Matching | None, seed: int, progress: Progress
+) -> tuple[list[tuple[str, ...]], list[tuple[ImageArray, ImageArray]], dict[str, str]]:
+    """Writes every output; the rows of the manifest, the images of the preview before and after, and why one failed."""
     shown = _shown(jobs, plan is not None)
     rows, pairs = [], []
+    failures: dict[str, str] = {}
     for number, (job, before, after, row) in enumerate(_written(jobs, folder, plan, seed, failures)):
         rows.append(row)
         if job.output in shown:
             pairs.append((before, after))
         progress("images", number + 1, len(jobs))
-    return rows, pairs
+    if not rows:
+        reason = next(iter(failures.values()))
+        raise ReadError(f"none of {len(failures)} images can be read; the first: {reason}", path=jobs[0].source)
+    return rows, pairs, failures
+
+
+def _write_about(
+    folder: Path,
+    rows: Sequence[tuple[str, ...]],
+    pairs: Sequence[tuple[ImageArray, ImageArray]],
+    reference: Reference,
+    preview: Path | None,
+) -> None:
+    """Writes the manifest and the picture before and after."""
+    write_csv(folder / MANIFEST, HEADER, rows)
+    picture = before_after_sheet(pairs, reference.shown) if pairs else np.zeros((1, 1), np.uint8)
+    (preview or folder / PREVIEW).write_bytes(encode_vignette(picture))
 
 
 def _written(
@@ -238,6 +248,13 @@ def _written(
             str(seed), str(before.shape[1]), str(before.shape[0]), str(after.shape[1]), str(after.shape[0]),
             digest, hashlib.sha256(encoded).hexdigest(),
         )  # fmt: skip
+
+
+def _told(failures: dict[str, str]) -> list[dict[str, str]]:
+    """Warns of every image that could not be used, and lists them."""
+    for name, reason in failures.items():
+        log.warning("%s: %s", name, reason)
+    return [{"file": name, "reason": reason} for name, reason in failures.items()]
 
 
 def _read(path: Path) -> bytes:
