@@ -86,10 +86,13 @@ def test_a_good_image_beside_a_corrupt_one_is_answered(client: TestClient, image
         {"file": "good", "data": base64.b64encode(images[0]).decode()},
         {"file": "bad", "data": base64.b64encode(b"no image").decode()},
         {"file": "worse", "data": "%%%"},
+        {"file": "worse", "data": "%%"},
+        {"file": "good", "data": base64.b64encode(images[1]).decode()},
     ]}  # fmt: skip
-    found = {
-        entry["file"]: entry for entry in client.post("/api/v1/predict/many?scores=false", json=body).json()["images"]
-    }
+    answered = client.post("/api/v1/predict/many?scores=false", json=body).json()["images"]
+    assert [entry["file"] for entry in answered] == ["good", "bad", "worse", "worse", "good"]
+    assert [entry["failure"] is None for entry in answered] == [True, False, False, False, True]
+    found = {entry["file"]: entry for entry in answered}
     assert found["good"]["top"] and found["good"]["failure"] is None
     assert found["bad"]["failure"] and not found["bad"]["top"]
     assert "base64" in found["worse"]["failure"]
@@ -234,6 +237,14 @@ def test_a_try_leaves_nothing_on_the_disk(client: TestClient, images: list[bytes
     ({"kind": "train", "arguments": {"config": {"start": "/etc/passwd"}}}, 422),
     ({"kind": "train", "arguments": {"config": {"mode": "magic"}}}, 422),
     ({"kind": "train", "arguments": {"config": {"model": "http://evil.example"}}}, 404),
+    *(
+        ({"kind": "train", "arguments": {"config": {name: value}}}, 422)
+        for name, values in {
+            "augmentation": [3, None], "epochs": ["x", -1, 0, True, 10**9], "px": [-1, 20, 1e9], "seed": ["q", -1, 2**40],
+            "name": [5], "force_context": ["no"], "imported": [1], "network": [None],
+        }.items()
+        for value in values
+    ),
     ({"kind": "train", "arguments": {"config": []}}, 422), ({"kind": "classify", "arguments": {"runs": ["nothing"]}}, 404),
     ({"kind": "classify", "arguments": {"runs": "x"}}, 422), ({"kind": "export", "arguments": {"format": "xlsx"}}, 404),
     ({"kind": "classify", "arguments": {"model": "/tmp"}}, 404), ({"kind": "classify", "arguments": {"paths": ["/"]}}, 422),

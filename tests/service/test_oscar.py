@@ -61,13 +61,13 @@ def test_images_zips_and_requests_are_told_apart_by_their_bytes(tmp_path: Path) 
     assert packed is not None and [name for name, _ in packed.images] == ["x/1.png", "x/2.png"]
     file = {"key": "image", "file_format": "png", "data": in_base64(png(1))}
     asked = oscar.read_request(written(tmp_path / "c.json", {"oscar-files": [file], "topk": "3", "scores": True}))
-    assert asked == oscar.Request([("image.png", png(1))], {}, 3, True, None)
+    assert asked == oscar.Request([("image.png", png(1))], 3, True, None)
     several = {
         "oscar-files": [file, {**file, "data": "%%%"}, {"key": "z", "data": in_base64(zipped({"a.png": png(2)}))}]
     }
     found = oscar.read_request(written(tmp_path / "d.json", several))
-    assert found is not None and [name for name, _ in found.images] == ["1-image.png", "a.png"]
-    assert list(found.failed) == ["2-image.png"] and "base64" in found.failed["2-image.png"]
+    assert found is not None and [name for name, _ in found.images] == ["1-image.png", "2-image.png", "a.png"]
+    assert [type(data) for _, data in found.images] == [bytes, str, bytes] and "base64" in str(found.images[1][1])
     earlier = oscar.read_request(written(tmp_path / "e.json", {"oscar-files": {"image": in_base64(png(1))}}))
     assert earlier is not None and earlier.images == [("image", png(1))]
     assert oscar.read_request(written(tmp_path / "f.json", {"help": ""})) is None

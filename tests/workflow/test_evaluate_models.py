@@ -258,6 +258,8 @@ def test_explanations_that_cannot_be_are_refused(images: Path, tmp_path: Path) -
     image = images / "Tripos" / "Tripos_0.png"
     with pytest.raises(SettingsError, match=r"ends in \.png"):
         explain(image, tmp_path / "e.jpg")
+    with pytest.raises(SettingsError, match="overwrite"):
+        explain(image, image)
     with pytest.raises(SettingsError, match="1 px or more"):
         explain(image, tmp_path / "e.png", patch_px=0)
     with pytest.raises(SettingsError, match="occlusion, rise, cam"):

@@ -290,3 +290,18 @@ def test_only_images_that_were_tried_are_said_to_be_unreadable(tmp_path: Path) -
     with pytest.raises(ReadError, match="none of 3 images"):
         transform(tmp_path / "images", tmp_path / "out", copies=1)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_preview_overwrites_no_image_and_has_a_folder(images: Path, reference: Path, tmp_path: Path) -> None:
+    image = image_files(images)[0]
+    before = image.read_bytes()
+    for wrong in (image, images / "new.png", image_files(reference)[0]):
+        with pytest.raises(Conflict, match="preview"):
+            transform(images, tmp_path / "out", like=str(reference), preview=wrong)
+    with pytest.raises(Conflict, match="preview"):
+        transform(image, tmp_path / "out", copies=1, preview=image)
+    with pytest.raises(ReadError, match="folder that exists"):
+        transform(images, tmp_path / "out", copies=1, preview=tmp_path / "missing" / "p.png")
+    assert image.read_bytes() == before and not (tmp_path / "out").exists()
+    transform(image, tmp_path / "out", copies=1, preview=image.parent / "beside.png")
+    assert (image.parent / "beside.png").is_file()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from plankter.service.predicting import Batcher, Prediction
+from plankter.service.predicting import Batcher, Prediction, unread
 from plankter.types import Taxon
 
 
@@ -42,20 +42,22 @@ def uncertainty(found: Prediction) -> float | None:
     return round(float(-(share * np.log(share)).sum() / np.log(len(found.scores))), 6)
 
 
+def in_order(
+    named: Sequence[tuple[str, bytes | str]], predicted: Sequence[Prediction]
+) -> list[tuple[str, Prediction | str]]:
+    """Images by name with what was predicted for those that could be read, in turn; the others keep the reason why not."""
+    found = iter(predicted)
+    return [(name, data if isinstance(data, str) else next(found)) for name, data in named]
+
+
 def many_as_object(
-    batcher: Batcher,
-    named: Sequence[tuple[str, Prediction]],
-    taxa: Mapping[str, Taxon],
-    top: int,
-    scores: bool,
-    failed: Mapping[str, str],
+    batcher: Batcher, named: Sequence[tuple[str, Prediction | str]], taxa: Mapping[str, Taxon], top: int, scores: bool
 ) -> dict[str, Any]:
-    """Predictions by file name as `PredictAnswer`; ``failed`` names the images that could not even be read."""
-    images = [as_object(name, found, batcher, taxa, top, scores) for name, found in named]
-    images += [
-        {"file": name, "top": [], "scores": None, "decision": None, "reason": None, "uncertainty": None, "failure": why}
-        for name, why in failed.items()
-    ]  # fmt: skip
+    """Predictions by file name, or why there is none, as `PredictAnswer`."""
+    images = [
+        as_object(name, unread(found) if isinstance(found, str) else found, batcher, taxa, top, scores)
+        for name, found in named
+    ]
     model = batcher.engine.model
     return {
         "model": model.name, "model_id": model.model_id, "precision": batcher.engine.backbone.precision, "images": images,

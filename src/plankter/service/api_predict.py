@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
-from plankter.service.answers import many_as_object
+from plankter.service.answers import in_order, many_as_object
 from plankter.service.api_shapes import ImagePrediction, PredictAnswer, PredictMany, ProblemShape
 from plankter.service.problems import Problem
 from plankter.service.state import Service
@@ -62,19 +62,17 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 async def answer(
     service: Service,
-    named: Sequence[tuple[str, bytes]],
+    named: Sequence[tuple[str, bytes | str]],
     model: str | None,
     top: int,
     scores: bool,
-    failed: dict[str, str],
 ) -> dict[str, Any]:
-    """`PredictAnswer` for images; ``failed`` names those that could not even be read."""
+    """`PredictAnswer` for images in their order, each its bytes or why it could not even be read."""
     batcher = service.loaded_batcher(model)
     if batcher is None:
         batcher = await asyncio.to_thread(service.batcher, model)
-    found = await batcher.predict([data for _, data in named], patient=len(named) > FEW)
-    answered = [(name, prediction) for (name, _), prediction in zip(named, found, strict=True)]
-    given = batcher, answered, service.taxa(), top, scores, failed
+    found = await batcher.predict([data for _, data in named if isinstance(data, bytes)], patient=len(named) > FEW)
+    given = batcher, in_order(named, found), service.taxa(), top, scores
     if len(named) <= FEW:
         return many_as_object(*given)
     return await asyncio.to_thread(many_as_object, *given)  # else everybody else would wait for it
@@ -87,7 +85,7 @@ async def predict_one(
     """One image, sent as the body. An image that cannot be used is a problem (422)."""
     service: Service = request.app.state.service
     body = await read_body(request, min(service.limits.body_bytes, DEFAULT_LIMITS.max_bytes))
-    found = await answer(service, [("", body)], model, top, scores, {})
+    found = await answer(service, [("", body)], model, top, scores)
     image: dict[str, Any] = found["images"][0]
     if image["failure"] is not None:
         raise Problem(422, image["failure"], code="image")
@@ -100,18 +98,18 @@ async def predict_many(
 ) -> JSONResponse:
     """Many images, each in base64. One that cannot be used is answered with its `failure`, beside the others."""
     service: Service = request.app.state.service
-    named, failed = await asyncio.to_thread(_decoded, body)
-    return await asyncio.to_thread(JSONResponse, await answer(service, named, model, top, scores, failed))
+    named = await asyncio.to_thread(_decoded, body)
+    return await asyncio.to_thread(JSONResponse, await answer(service, named, model, top, scores))
 
 
-def _decoded(body: PredictMany) -> tuple[list[tuple[str, bytes]], dict[str, str]]:
-    named, failed = [], {}
+def _decoded(body: PredictMany) -> list[tuple[str, bytes | str]]:
+    named: list[tuple[str, bytes | str]] = []
     for image in body.images:
         try:
             named.append((image.file, base64.b64decode(image.data, validate=True)))
         except (binascii.Error, ValueError):
-            failed[image.file] = "expected base64"
-    return named, failed
+            named.append((image.file, "expected base64"))
+    return named
 
 
 @router.post("/predict/zip", responses={200: {"model": PredictAnswer}, **PROBLEMS}, openapi_extra=_ANY_BODY)
@@ -122,12 +120,13 @@ async def predict_zip(
     service: Service = request.app.state.service
     body = await read_body(request, service.limits.body_bytes)
     limits = service.limits
-    named, failed = await asyncio.to_thread(images_of_zip, body, limits.images_at_once, limits.body_bytes)
-    return await asyncio.to_thread(JSONResponse, await answer(service, named, model, top, scores, failed))
+    named = await asyncio.to_thread(images_of_zip, body, limits.images_at_once, limits.body_bytes)
+    return await asyncio.to_thread(JSONResponse, await answer(service, named, model, top, scores))
 
 
-def images_of_zip(body: bytes, max_images: int, max_bytes: int) -> tuple[list[tuple[str, bytes]], dict[str, str]]:
-    """Images in a zip by name, and why a member cannot be read. Nothing in it is believed, nothing touches the disk.
+def images_of_zip(body: bytes, max_images: int, max_bytes: int) -> list[tuple[str, bytes | str]]:
+    """Name of each image in a zip, with its bytes or why it cannot be read. Nothing in it is believed, nothing touches
+    the disk.
 
     Raises:
         Problem: no zip, or one over the limits.
@@ -138,20 +137,20 @@ def images_of_zip(body: bytes, max_images: int, max_bytes: int) -> tuple[list[tu
             total = sum(info.file_size for info in members)
             if total > max_bytes or total > MAX_RATIO * max(len(body), 100_000):
                 raise Problem(413, f"the zip would unpack to {total:,} bytes; use an upload and a job for more")
-            found, failed = [], {}
+            found: list[tuple[str, bytes | str]] = []
             for info in members:
                 try:
                     with opened.open(info) as file:
                         data = file.read(info.file_size + 1)
                 except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-                    failed[info.filename] = f"the zip is damaged here: {error}"
+                    found.append((info.filename, f"the zip is damaged here: {error}"))
                     continue
                 found.append((info.filename, data))
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
         raise Problem(422, f"expected a zip of images: {error}") from error
-    if not found and not failed:
+    if not found:
         raise Problem(422, f"the zip holds no image; expected {', '.join(IMAGE_SUFFIXES)}")
-    return found, failed
+    return found
 
 
 def _image_members(opened: zipfile.ZipFile, max_images: int) -> Iterator[zipfile.ZipInfo]:

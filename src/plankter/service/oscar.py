@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from plankter._errors import NotFound, PlankterError, ReadError, SettingsError
-from plankter.service.answers import many_as_object
+from plankter.service.answers import in_order, many_as_object
 from plankter.service.predicting import Batcher, Engines
 from plankter.store.files import write_text
 from plankter.taxa.classes import shipped_class_list
@@ -46,10 +46,9 @@ ARGUMENTS = {
 
 @dataclass(frozen=True)
 class Request:
-    """What one input asks: images by name, why some cannot be read, and how the answer shall be."""
+    """What one input asks: names with their bytes or why they cannot be read, and how the answer shall be."""
 
-    images: list[tuple[str, bytes]] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
+    images: list[tuple[str, bytes | str]] = field(default_factory=list)
     topk: int = 5
     scores: bool = False
     model: str | None = None
@@ -86,11 +85,9 @@ def _add(request: Request, name: str, data: bytes) -> None:
         from plankter.service.problems import Problem
 
         try:
-            images, failed = images_of_zip(data, MAX_IMAGES, MAX_BYTES)
+            request.images.extend(images_of_zip(data, MAX_IMAGES, MAX_BYTES))
         except Problem as problem:
             raise ReadError(problem.detail, path=name) from problem
-        request.images.extend(images)
-        request.failed.update(failed)
     else:
         request.images.append((name, data))
     if len(request.images) > MAX_IMAGES:
@@ -122,7 +119,7 @@ def _asked(asked: dict[str, Any], name: str) -> Request:
         try:
             _add(found, label, base64.b64decode("".join(file["data"].split()), validate=True))
         except (binascii.Error, ValueError) as error:
-            found.failed[label] = f"expected base64: {error}"
+            found.images.append((label, f"expected base64: {error}"))
     return found
 
 
@@ -171,9 +168,9 @@ def answer_all(
                 found: dict[str, Any] = {"help": ARGUMENTS}
             else:
                 batcher = batcher_of(request.model)
-                waiting = [(name, batcher.submit(data, patient=True)) for name, data in request.images]
-                predicted = [(name, future.result()) for name, future in waiting]
-                found = many_as_object(batcher, predicted, taxa, request.topk, request.scores, request.failed)
+                waiting = [batcher.submit(data, patient=True) for _, data in request.images if isinstance(data, bytes)]
+                predicted = in_order(request.images, [future.result() for future in waiting])
+                found = many_as_object(batcher, predicted, taxa, request.topk, request.scores)
                 refused += all(image["failure"] is not None for image in found["images"])
         except PlankterError as error:
             refused += 1

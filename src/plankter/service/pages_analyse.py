@@ -72,18 +72,17 @@ async def try_add(
     service = service_of(request)
     kept = service.tries.get(try_id)
     body = await read_body(request, service.tries.max_bytes)
-    named: list[tuple[str, bytes]] = [(name, body)]
-    failed: dict[str, str] = {}
+    named: list[tuple[str, bytes | str]] = [(name, body)]
     if body[:4] == b"PK\x03\x04":
         if await asyncio.to_thread(holds_run, body):
             raise Problem(409, "the zip holds a run of an instrument, which is tried as a job", run=True)
-        found = await asyncio.to_thread(images_of_zip, body, service.tries.max_images, service.tries.max_bytes)
-        named, failed = found
+        named = await asyncio.to_thread(images_of_zip, body, service.tries.max_images, service.tries.max_bytes)
+    read = [(file, data) for file, data in named if isinstance(data, bytes)]
     batcher = await asyncio.to_thread(service.batcher, kept.model)
-    predicted = await batcher.predict([data for _, data in named], patient=len(named) > 8)
-    for (file, data), prediction in zip(named, predicted, strict=True):
+    predicted = await batcher.predict([data for _, data in read], patient=len(read) > 8)
+    for (file, data), prediction in zip(read, predicted, strict=True):
         service.tries.add(try_id, file, data, prediction)
-    return JSONResponse({"images": len(named), "unreadable": failed})
+    return JSONResponse({"images": len(read), "unreadable": {f: why for f, why in named if isinstance(why, str)}})
 
 
 def holds_run(body: bytes) -> bool:

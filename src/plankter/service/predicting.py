@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,11 @@ class Prediction:
 
 
 _NONE = Prediction(np.zeros(0, np.int16), np.zeros(0, np.float32), "", "")
+
+
+def unread(why: str) -> Prediction:
+    """What is said of an image that could not be read."""
+    return replace(_NONE, failure=why)
 
 
 @dataclass

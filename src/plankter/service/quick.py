@@ -87,7 +87,7 @@ class Quick:
         body = await _body(receive, min(service.limits.body_bytes, DEFAULT_LIMITS.max_bytes))
         if body is None:
             return None
-        found = await answer(service, [("", body)], model, top, scores, {})
+        found = await answer(service, [("", body)], model, top, scores)
         image: dict[str, Any] = found["images"][0]
         if image["failure"] is not None:
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, image["failure"], code="image")

@@ -72,6 +72,8 @@ def explain(
         masks. ModelError: "cam" of a model that has no averaged last map under a linear head.
     """
     _check(out, method, patch_px, masks)
+    if out.exists() and image.exists() and out.samefile(image):
+        raise SettingsError("the map would overwrite the image", path=out, hint="name another file")
     chosen = find_model(model, workspace)
     ids = chosen.class_ids
     class_id = _class_id(class_name, ids)

@@ -74,6 +74,16 @@ class TrainConfig:
     augmentation: str = "normal"
 
     def __post_init__(self) -> None:
+        for name in ("model", "network", "augmentation", *(("name",) if self.name is not None else ())):
+            if not isinstance(getattr(self, name), str):
+                raise SettingsError(f"{name}: expected text, got {getattr(self, name)!r}")
+        for name, low, high in (("seed", 0, 2**32 - 1), ("epochs", 1, 10_000), ("px", 32, 1_024)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise SettingsError(f"{name}: expected a whole number from {low} to {high}, got {value!r}")
+        for name in ("imported", "force_context"):
+            if not isinstance(getattr(self, name), bool):
+                raise SettingsError(f"{name}: expected true or false, got {getattr(self, name)!r}")
         for word, known in (
             ("mode", MODES), ("head", HEADS), ("classifier", CLASSIFIERS), ("features", FEATURES),
             ("balance", BALANCES),

@@ -90,7 +90,7 @@ def transform(
     """
     started = time.monotonic()
     _check_options(like, copies, balance, (um_per_px, like_um_per_px))
-    files, root = _sources(images, out, like)
+    files, root = _sources(images, out, like, preview)
     reference = find_reference(like, workspace, seed=seed, progress=progress)
     plan = plan_for(files, root, reference, um_per_px, like_um_per_px, seed=seed, progress=progress)
     jobs = _jobs(files, root, copies, balance, keep_jpeg, seed)
@@ -124,14 +124,26 @@ def _check_options(
         raise PlankterError("pixel sizes are matched to a reference, and none is given")
 
 
-def _sources(images: Path, out: Path, like: str | None) -> tuple[list[Path], Path]:
-    """The images, and the folder that their names are relative to; ``out`` lies in neither them nor the reference."""
+def _sources(images: Path, out: Path, like: str | None, preview: Path | None) -> tuple[list[Path], Path]:
+    """The images, and the folder that their names are relative to; what is written lies in neither them nor the reference."""
     files = image_files(images)
     root = images.parent if images.is_file() else images
     _check_out(out, root)
+    if preview is not None:
+        _check_preview(preview, images)
     if like is not None and Path(like).is_dir():
         _check_out(out, Path(like))
+        if preview is not None:
+            _check_preview(preview, Path(like))
     return files, root
+
+
+def _check_preview(preview: Path, images: Path) -> None:
+    """Before anything is written: it would be found missing, or be an image overwritten, only at the end."""
+    if preview.resolve().is_relative_to(images.resolve()):  # a file lies within itself
+        raise Conflict("the preview would lie within the images", path=preview, hint="name a file elsewhere")
+    if preview.is_dir() or not preview.parent.is_dir():
+        raise ReadError("expected a file in a folder that exists", path=preview, hint="make the folder first")
 
 
 def _check_out(out: Path, images: Path) -> None:
