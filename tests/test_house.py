@@ -42,16 +42,16 @@ def test_help_imports_no_runtime() -> None:
 
 
 def test_files_and_functions_stay_small() -> None:
-    lengths, functions = [], []
+    lengths, long = [], []
     for path in SOURCES:
         text = path.read_text(encoding="utf-8")
         lengths.append(text.count("\n"))
-        assert lengths[-1] <= 600, f"{path} has {lengths[-1]} lines"
+        assert lengths[-1] <= 400, f"{path} has {lengths[-1]} lines"
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                functions.append((node.end_lineno or node.lineno) - node.lineno + 1)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (node.end_lineno or 0) - node.lineno >= 60:
+                long.append(f"{path.parent.name}/{path.name}: {node.name}")
     assert sorted(lengths)[len(lengths) // 2] <= 250
-    assert sum(length <= 60 for length in functions) / len(functions) >= 0.95
+    assert long == ["cli/train.py: train"]  # its options alone take as many lines
 
 
 def test_no_print_outside_the_command_line_and_no_pickle() -> None:

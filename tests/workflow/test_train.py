@@ -23,7 +23,8 @@ from plankter.workflow import training_inputs
 from plankter.workflow.compare import chosen_candidates, compare
 from plankter.workflow.evaluate import evaluate
 from plankter.workflow.predict import predict
-from plankter.workflow.train import TrainConfig, train
+from plankter.workflow.train import train
+from plankter.workflow.training_config import TrainConfig
 from plankter.workflow.workspace import init_workspace, open_workspace
 
 

@@ -21,8 +21,9 @@ from plankter.classify.novelty import fit_reference, load_reference
 from plankter.cli import app
 from plankter.workflow.evaluate import evaluate
 from plankter.workflow.model_files import unpacked_model, write_model_file
-from plankter.workflow.train import TrainConfig, train
+from plankter.workflow.train import train
 from plankter.workflow.train_add import add_images
+from plankter.workflow.training_config import TrainConfig
 from plankter.workflow.workspace import find_model, init_workspace, open_workspace
 
 

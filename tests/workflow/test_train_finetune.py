@@ -19,7 +19,8 @@ from plankter.vignettes.augment import Augmentation
 from plankter.vignettes.letterbox import size_inputs
 from plankter.workflow import train as train_module
 from plankter.workflow.evaluate import evaluate
-from plankter.workflow.train import TrainConfig, pace_for, train
+from plankter.workflow.train import pace_for, train
+from plankter.workflow.training_config import TrainConfig
 
 TINY = Path(__file__).with_name("tiny_backbone.onnx")
 

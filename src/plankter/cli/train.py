@@ -75,8 +75,8 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a model on your own images or labels. A killed training goes on when it is started again."""
-    from plankter.workflow.train import TrainConfig
     from plankter.workflow.train import train as run
+    from plankter.workflow.training_config import TrainConfig
     from plankter.workflow.workspace import maybe_workspace
 
     with reporting(as_json), maybe_workspace(workspace) as opened, progress_bars() as progress:

@@ -249,8 +249,8 @@ def train(
         PlankterError: nothing to train on, or values that cannot be used; the server shows the message.
     """
     from plankter.service.platform_files import training_images
-    from plankter.workflow.train import TrainConfig
     from plankter.workflow.train import train as run
+    from plankter.workflow.training_config import TrainConfig
 
     folder = workspace_folder()
     if not (folder / FILE_NAME).is_file():

@@ -263,7 +263,7 @@ def train_config(arguments: Arguments) -> Any:
     Raises:
         SettingsError: a setting that a training does not have, or a value that it does not know.
     """
-    from plankter.workflow.train import TrainConfig
+    from plankter.workflow.training_config import TrainConfig
 
     asked = dict(arguments.get("config") or {})
     known = {field.name for field in fields(TrainConfig)} - {"start"}

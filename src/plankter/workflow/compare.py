@@ -16,7 +16,8 @@ from plankter.store.files import safe_name, write_text
 from plankter.workflow.engine import load_engine
 from plankter.workflow.footprint import images_per_second, memory_mb, parameters_of
 from plankter.workflow.progress import Progress, silent
-from plankter.workflow.train import Prepared, TrainConfig, collect, train
+from plankter.workflow.train import Prepared, collect, train
+from plankter.workflow.training_config import TrainConfig
 from plankter.workflow.training_run import digest_of
 from plankter.workflow.workspace import Workspace
 

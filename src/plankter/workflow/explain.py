@@ -71,9 +71,7 @@ def explain(
         ImageError: not an image. NotFound: no such model, class or particle. SettingsError: ``out``, the method, the patch or the
         masks. ModelError: "cam" of a model that has no averaged last map under a linear head.
     """
-    _check(out, method, patch_px, masks)
-    if out.exists() and image.exists() and out.samefile(image):
-        raise SettingsError("the map would overwrite the image", path=out, hint="name another file")
+    _check(image, out, method, patch_px, masks)
     chosen = find_model(model, workspace)
     ids = chosen.class_ids
     class_id = _class_id(class_name, ids)
@@ -128,7 +126,9 @@ def _check_numbers(check: ErasureCheck) -> dict[str, Any]:
     return {**found, "better_than_random": check.better_than_random}
 
 
-def _check(out: Path, method: str, patch_px: int | None, masks: int) -> None:
+def _check(image: Path, out: Path, method: str, patch_px: int | None, masks: int) -> None:
+    if out.exists() and image.exists() and out.samefile(image):
+        raise SettingsError("the map would overwrite the image", path=out, hint="name another file")
     if method not in METHODS:
         raise SettingsError(f"the method must be one of {', '.join(METHODS)}, got {method!r}")
     if out.suffix.lower() != ".png":

@@ -16,7 +16,6 @@ from plankter._errors import Conflict, ReadError, SettingsError
 from plankter.classify.context import encode_columns
 from plankter.classify.models import BACKBONE_FILE, built_in_models
 from plankter.classify.networks import installed_weights
-from plankter.classify.selection import BALANCES
 from plankter.classify.splits import Split, given_split, make_split
 from plankter.classify.training_set import TrainingSet
 from plankter.types import Model
@@ -25,6 +24,7 @@ from plankter.workflow.context import asked_columns, judged_context
 from plankter.workflow.engine import Engine, load_engine
 from plankter.workflow.mlflow_registry import log_training
 from plankter.workflow.progress import Progress, silent
+from plankter.workflow.training_config import TrainConfig
 from plankter.workflow.training_data import TrainingImages, read_folder, read_labels
 from plankter.workflow.training_estimate import estimate_seconds
 from plankter.workflow.training_fit import (
@@ -43,57 +43,10 @@ from plankter.workflow.training_seal import Judged, judge, seal
 from plankter.workflow.workspace import Workspace, find_model, keep_model
 
 log = logging.getLogger(__name__)
-MODES = ("head", "finetune", "classical")
-HEADS = ("lda", "logistic")
-CLASSIFIERS = ("forest", "boosting")
-FEATURES = ("embeddings", "measures", "both")
 SCRATCH = "scratch"
 LARGEST_BATCH = 128
 PATIENCE, FEWEST_TO_STOP = 5, 200
 SMALL_CLASS = 10
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """What is asked of a training; ``model`` names the model whose backbone is used. See ``plankter train --help``."""
-
-    mode: str = "head"
-    head: str = "lda"
-    classifier: str = "forest"
-    features: str = "both"
-    model: str = "flowcam"
-    balance: str = "auto"
-    seed: int = 0
-    name: str | None = None
-    imported: bool = False
-    network: str = "efficientnet_lite0"
-    epochs: int = 20
-    px: int = 64
-    start: Path | None = None
-    force_context: bool = False
-    augmentation: str = "normal"
-
-    def __post_init__(self) -> None:
-        for name in ("model", "network", "augmentation", *(("name",) if self.name is not None else ())):
-            if not isinstance(getattr(self, name), str):
-                raise SettingsError(f"{name}: expected text, got {getattr(self, name)!r}")
-        for name, low, high in (("seed", 0, 2**32 - 1), ("epochs", 1, 10_000), ("px", 32, 1_024)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise SettingsError(f"{name}: expected a whole number from {low} to {high}, got {value!r}")
-        for name in ("imported", "force_context"):
-            if not isinstance(getattr(self, name), bool):
-                raise SettingsError(f"{name}: expected true or false, got {getattr(self, name)!r}")
-        for word, known in (
-            ("mode", MODES), ("head", HEADS), ("classifier", CLASSIFIERS), ("features", FEATURES),
-            ("balance", BALANCES),
-        ):  # fmt: skip
-            if getattr(self, word) not in known:
-                raise SettingsError(f"{word} must be one of {', '.join(known)}, got {getattr(self, word)!r}")
-        try:
-            augmentation_of(self.augmentation)
-        except ValueError as error:
-            raise SettingsError(str(error)) from error
 
 
 @dataclass(frozen=True)
