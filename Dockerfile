@@ -28,7 +28,7 @@ RUN useradd --create-home --shell /bin/bash --uid 1000 plankter \
  && chown -R plankter:plankter /srv/workspace /srv/.rclone
 
 COPY . /srv/plankter
-RUN python3 -m pip install --no-cache-dir "/srv/plankter[deepaas,excel,mlflow,mongodb]"
+RUN python3 -m pip install --no-cache-dir "/srv/plankter[deepaas,excel,fast,mlflow,mongodb]"
 RUN install -m 755 /srv/plankter/deploy/docker/entrypoint /usr/local/bin/plankter-entrypoint \
  && install -m 755 /srv/plankter/deploy/docker/healthcheck /usr/local/bin/plankter-healthcheck
 
