@@ -9,6 +9,7 @@ and high bytes by themselves, which is what compresses best.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -30,8 +31,20 @@ def rings_of(path: Path) -> list[Ring]:
     for shape in topology["objects"]["land"]["geometries"]:
         for polygon in [shape["arcs"]] if shape["type"] == "Polygon" else shape["arcs"]:
             for ring in polygon:  # ~n is arc n backwards
-                found.append(np.concatenate([(arcs[n] if n >= 0 else arcs[~n][::-1])[:-1] for n in ring]))
+                found.append(flat(np.concatenate([(arcs[n] if n >= 0 else arcs[~n][::-1])[:-1] for n in ring])))
     return found
+
+
+def flat(ring: Ring) -> Ring:
+    """On the sphere a ring may cross the date line or go around the pole; here its longitudes go on beyond 180 degrees, and
+    what goes around the South Pole is closed along 90 degrees south."""
+    longitude = np.unwrap(ring[:, 0], period=360)
+    longitude -= 360 * np.round((longitude.min() + longitude.max()) / 720)
+    found = np.column_stack([longitude, ring[:, 1]])
+    if abs(longitude[0] - longitude[-1]) < 180:
+        return found
+    around = longitude[0] + math.copysign(360, longitude[-1] - longitude[0])
+    return np.vstack([found, [around, ring[0, 1]], [around, -90.0], [longitude[0], -90.0]])
 
 
 def area(ring: Ring) -> float:

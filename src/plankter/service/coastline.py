@@ -37,7 +37,7 @@ def land(view: tuple[float, float, float, float], left: float, top: float, x_sca
     """The land as the `d` of an SVG path, empty where there is none.
 
     Args:
-        view: west, south, east, north of the picture in degrees; west from -540, east to 540.
+        view: west, south, east, north of the picture in degrees, the middle from -180 to 360.
         left, top: px of its corner in the north west.
         x_scale, y_scale: px of a degree of longitude and of latitude.
     """
@@ -46,7 +46,7 @@ def land(view: tuple[float, float, float, float], left: float, top: float, x_sca
     low, high = np.array(view[:2]) - margin, np.array(view[2:]) + margin
     scale, corner, shift = np.array([x_scale, -y_scale]), np.array([view[0], view[3]]), np.array([left, top])
     parts = []
-    for turn in (-360.0, 0.0, 360.0):
+    for turn in (-360.0, 0.0, 360.0, 720.0):  # a map across the date line may begin west of it or end east of it
         west, south, east, north = (boxes + [turn, 0, turn, 0]).T
         near = (west <= high[0]) & (east >= low[0]) & (south <= high[1]) & (north >= low[1])
         large = np.maximum((east - west) * x_scale, (north - south) * y_scale) >= LEAST_PX
