@@ -175,7 +175,7 @@ def as_analysis(service: Service, key: str) -> Analysis:
     said = [images.class_ids[c] for c in images.given.tolist()]
     reasons = [f"its folder says {found.name_of(c)}" for c in images.true.tolist()]
     return Analysis(
-        "evaluation", key, found.job.title, images.model, images.class_ids, images.names,
+        "evaluation", key, found.job.title, images.model, images.model_id, images.class_ids, images.names,
         images.best.astype(np.int16), images.scores, said, reasons, [None] * len(images),
         lambda number: read(images.names[number]), None, None, found.taxa,
     )  # fmt: skip

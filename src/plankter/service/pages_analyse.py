@@ -174,7 +174,7 @@ def saliency(request: Request, kind: str, key: str, number: int) -> Response:
     with tempfile.TemporaryDirectory(prefix="plankter-") as folder:
         image, out = Path(folder) / "image.png", Path(folder) / "saliency.png"
         image.write_bytes(data)
-        explain(image, out, model=service.model_key(found.model), workspace=service.workspace)
+        explain(image, out, model=service.model_key(found.model_id), workspace=service.workspace)
         return Response(out.read_bytes(), media_type="image/png", headers={"cache-control": "private, max-age=3600"})
 
 

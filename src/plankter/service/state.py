@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from plankter._errors import NotFound
 from plankter.service.access import Access
+from plankter.service.cards import card_page
 from plankter.service.job_runner import JobRunner
 from plankter.service.jobs import JobStore
 from plankter.service.metrics import Metrics
@@ -145,7 +146,7 @@ def templates() -> Environment:
         loader=PackageLoader("plankter.service"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    found.filters.update(FILTERS)
+    found.filters.update(FILTERS, card=card_page)
     found.globals["version"] = version("plankter")
     return found
 

@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 STATES = {
     "queued": "waiting", "running": "running", "done": "done", "failed": "failed", "cancelled": "cancelled",
 }  # fmt: skip
+SOURCES = {"built-in": "built in", "workspace": "kept here"}  # of models
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -81,5 +82,6 @@ def ticks(text: str) -> Markup:
 FILTERS: dict[str, Callable[..., Any]] = {
     "number": number, "percent": percent, "duration": duration, "moment": moment, "size": size, "address": address,
     "ticks": ticks,
+    "source": lambda source: SOURCES.get(source, source),
     "state": lambda state: STATES.get(state, state),
 }  # fmt: skip
