@@ -190,6 +190,7 @@ def find_analysis(service: Service, kind: str, key: str) -> Analysis:
     if kind == "evaluation":
         from plankter.service.evaluations import as_analysis
 
+        service.jobs.folder(key.partition(".")[0])  # one that was not kept may be gone
         return service.remembered(("evaluation", key), lambda: as_analysis(service, key))
     raise NotFound("there is nothing at this address")
 

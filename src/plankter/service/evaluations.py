@@ -150,10 +150,10 @@ def find_evaluation(service: Service, key: str) -> Evaluation:
 
 
 def evaluations(service: Service, most: int = 100) -> list[dict[str, str]]:
-    """Evaluations whose images were kept, the newest first: ``key``, ``title``, ``model`` (name or id) and ``at``."""
+    """Evaluations that are kept, with their images, the newest first: ``key``, ``title``, ``model`` (name or id) and ``at``."""
     found: list[dict[str, str]] = []
     for job in service.jobs.all():
-        if job.kind != "evaluate" or job.state != DONE or len(found) >= most:
+        if job.kind != "evaluate" or job.state != DONE or not job.kept or len(found) >= most:
             continue
         folder = service.jobs.folder(job.id).folder
         for side, path in tables_beside(folder).items():

@@ -47,6 +47,11 @@ class Job:
     def ended(self) -> bool:
         return self.state in ENDED
 
+    @property
+    def kept(self) -> bool:
+        """Whether it stays until somebody removes it; else it goes an hour after it has ended (see `try_runs`)."""
+        return self.kind != "try" and self.arguments.get("keep") is not False
+
 
 @dataclass(frozen=True)
 class JobProgress:

@@ -97,9 +97,11 @@ def holds_run(body: bytes) -> bool:
 
 @router.post("/jobs/{job_id}/forget")
 def forget_run(request: Request, job_id: str) -> Response:
-    """Removes an analysis of a run that is not kept, with all files of it."""
-    service_of(request).try_runs.forget(job_id)
-    return moved(request, "/analyse")
+    """Removes an analysis or an evaluation that is not kept, with all files of it."""
+    service = service_of(request)
+    kind = service.jobs.folder(job_id).read().kind
+    service.try_runs.forget(job_id)
+    return moved(request, "/models" if kind == "evaluate" else "/analyse")
 
 
 @router.get("/jobs/{job_id}/runs/{run_id}/report", response_class=HTMLResponse)
