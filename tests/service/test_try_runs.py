@@ -241,7 +241,7 @@ def test_an_evaluation_that_is_not_kept_goes_with_its_job_and_leaves_others_thei
     assert client.post(f"/jobs/{jobs[1]}/remove", headers=HX).status_code == 200
     assert (folder / "uploads" / upload).is_dir()
     assert client.post(f"/jobs/{jobs[2]}/remove", headers=HX).status_code == 200
-    assert not (folder / "uploads" / upload).exists() and not list((folder / "jobs").glob("*/job.json"))
+    assert not (folder / "uploads" / upload).exists() and not any((folder / "jobs" / job).exists() for job in jobs)
 
 
 # -- a reference of one's own, and MLflow

@@ -1,5 +1,5 @@
-"""Analyses of whole runs that nobody keeps: a job in a workspace of its own inside its folder, removed with all that was
-sent: an hour after it has ended, when asked, when the server ends, and where that was killed, when the next one starts."""
+"""Analyses of whole runs (in a workspace of their own inside the job's folder) and evaluations that nobody keeps: removed with all
+that was sent: an hour after it has ended, when asked, when the server ends, and where that was killed, when the next one starts."""
 
 from __future__ import annotations
 
