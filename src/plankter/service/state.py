@@ -77,11 +77,11 @@ class Service:
     _taxa: tuple[float, dict[str, Taxon]] = field(default_factory=lambda: (0.0, {}))
     _batchers: dict[str | None, tuple[float, Batcher]] = field(default_factory=dict)
 
-    def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    def page(self, request: Request, template: str, status: int = 200, /, **values: Any) -> HTMLResponse:
         """A page or a part of one from a template."""
         here = request.url.path
         text = self.templates.get_template(template).render(
-            here=here, loopback=self.access.loopback, sources=self.sources, mlflow=tracking_uri() is not None, **values
+            here=here, status=status, loopback=self.access.loopback, sources=self.sources, mlflow=tracking_uri() is not None, **values
         )  # fmt: skip
         return HTMLResponse(text, status)
 
