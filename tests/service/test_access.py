@@ -83,7 +83,12 @@ def test_who_is_not_signed_in_sees_how_and_may_paste_the_whole_address(demo_work
     app = create_app(demo_workspace, loopback=False, announce=told.append)
     with TestClient(app, base_url="http://lab.example") as c:
         page = c.get("/runs").text
-        assert "<h1>Sign in</h1>" in page and 'name="token"' in page and 'href="/jobs"' not in page and "not the newest" not in page
+        assert (
+            "<h1>Sign in</h1>" in page
+            and 'name="token"' in page
+            and 'href="/jobs"' not in page
+            and "not the newest" not in page
+        )
         assert "not the newest one" in c.get("/?token=wrong").text
         pasted = {"token": f" http://lab.example:8000/?token={told[0]}\n"}
         answer = c.get("/", params=pasted, follow_redirects=False)

@@ -16,7 +16,9 @@ CLASS = {"aphia_id": 148947, "train": 1513, "tune": 46, "judge": 54, "precision"
 
 def card(count: int) -> str:
     classes = [{"class_id": f"Tripos_{n}", **CLASS} for n in range(count)]
-    return card_page(model_card("a|b", {"data": "x <b> | y"}, {"images": 3450, "top1": 0.859}, classes, warnings=["odd"]))
+    return card_page(
+        model_card("a|b", {"data": "x <b> | y"}, {"images": 3450, "top1": 0.859}, classes, warnings=["odd"])
+    )
 
 
 def test_a_card_of_ours_is_headings_lists_and_tables() -> None:
@@ -55,4 +57,9 @@ def test_of_two_models_with_one_name_the_first_is_meant_and_both_say_where_they_
         page = macro(models, chosen, empty="none")
         assert re.findall(r'value="(\w)\w*" selected', page) == ([meant] if meant else []), chosen
     words = re.findall(r">([^<\n]+)</option>", page)
-    assert words == ["none", "flowcam (built in, 85.9 % right)", "flowcam (kept here, 82.4 % right)", "mine (3 classes)"]
+    assert words == [
+        "none",
+        "flowcam (built in, 85.9 % right)",
+        "flowcam (kept here, 82.4 % right)",
+        "mine (3 classes)",
+    ]

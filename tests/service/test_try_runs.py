@@ -198,7 +198,13 @@ def test_a_start_removes_what_a_killed_server_left(tmp_path: Path) -> None:
 def test_a_test_set_is_evaluated_and_nothing_of_it_stays(client: TestClient, folder: Path) -> None:
     before, catalogue = files_of(folder), (folder / "catalogue.sqlite").read_bytes()
     secret = {f"set/{name}/secret_{n}.png": png(n) for name in ("Bubbles", "Tripos") for n in range(3)}
-    form = {"upload": put(client, secret), "model": "flowcam", "against": "flowcam-small", "keep": "no", "title": "Mine"}
+    form = {
+        "upload": put(client, secret),
+        "model": "flowcam",
+        "against": "flowcam-small",
+        "keep": "no",
+        "title": "Mine",
+    }
     address = client.post("/evaluate", data=form).json()["location"]
     job = ended(client, address.rsplit("/", 1)[1])
     assert job["state"] == "done" and job["arguments"]["keep"] is False, job

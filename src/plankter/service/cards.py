@@ -40,7 +40,9 @@ def _words(text: str) -> Markup:
 
 
 def _list(lines: Sequence[str]) -> Markup:
-    return Markup("<ul>{}</ul>").format(Markup("").join(Markup("<li>{}</li>").format(_words(line[1:])) for line in lines))
+    return Markup("<ul>{}</ul>").format(
+        Markup("").join(Markup("<li>{}</li>").format(_words(line[1:])) for line in lines)
+    )
 
 
 def _cells(line: str) -> list[str]:
@@ -64,7 +66,11 @@ def _table(lines: Sequence[str], name: str) -> Markup:
         )
         for row in rows
     )
-    long = Markup(' tall" tabindex="0" role="region" aria-label="{}').format(escape(name)) if len(rows) > LONG_TABLE else ""
+    long = (
+        Markup(' tall" tabindex="0" role="region" aria-label="{}').format(escape(name))
+        if len(rows) > LONG_TABLE
+        else ""
+    )
     return Markup('<div class="scroll{}"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>').format(
         long, top, body
     )

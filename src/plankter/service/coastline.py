@@ -47,7 +47,7 @@ def land(view: tuple[float, float, float, float], left: float, top: float, x_sca
     scale, corner, shift = np.array([x_scale, -y_scale]), np.array([view[0], view[3]]), np.array([left, top])
     parts = []
     for turn in (-360.0, 0.0, 360.0, 720.0):  # a map across the date line may begin west of it or end east of it
-        west, south, east, north = (boxes + [turn, 0, turn, 0]).T
+        west, south, east, north = (boxes + np.array([turn, 0.0, turn, 0.0])).T
         near = (west <= high[0]) & (east >= low[0]) & (south <= high[1]) & (north >= low[1])
         large = np.maximum((east - west) * x_scale, (north - south) * y_scale) >= LEAST_PX
         for n in np.flatnonzero(near & large):

@@ -126,7 +126,14 @@ def _images_of(
         images, out, model=model.model_id, workspace=workspace, precision=precision, class_mix=mix, progress=progress
     )
     root = _place(workspace, images)
-    return {"what": "images", **found, "out": PREDICTIONS, "images": root, "model": model.name, "model_id": model.model_id}
+    return {
+        "what": "images",
+        **found,
+        "out": PREDICTIONS,
+        "images": root,
+        "model": model.name,
+        "model_id": model.model_id,
+    }
 
 
 def _place(workspace: Workspace, folder: Path) -> str:
