@@ -78,6 +78,24 @@ def test_a_token_of_the_address_works_once(demo_workspace: Path) -> None:
         assert c.get("/api/v1/status", headers={"Authorization": f"Bearer {told[1]}"}).status_code == 401
 
 
+def test_who_is_not_signed_in_sees_how_and_may_paste_the_whole_address(demo_workspace: Path) -> None:
+    told: list[str] = []
+    app = create_app(demo_workspace, loopback=False, announce=told.append)
+    with TestClient(app, base_url="http://lab.example") as c:
+        page = c.get("/runs").text
+        assert (
+            "<h1>Sign in</h1>" in page
+            and 'name="token"' in page
+            and 'href="/jobs"' not in page
+            and "not the newest" not in page
+        )
+        assert "not the newest one" in c.get("/?token=wrong").text
+        pasted = {"token": f" http://lab.example:8000/?token={told[0]}\n"}
+        answer = c.get("/", params=pasted, follow_redirects=False)
+        assert answer.status_code == 303 and answer.headers["location"] == "/"
+        assert "From plankton images" in c.get("/").text and 'href="/jobs"' in c.get("/").text
+
+
 def test_tokens_are_long_and_differ() -> None:
     tokens = {Access(loopback=False).token for _ in range(50)}
     assert len(tokens) == 50 and all(len(token) >= 40 for token in tokens)

@@ -267,7 +267,7 @@ def test_the_map_leads_to_the_runs_of_a_place(server: Server, page: Any, shared_
         f"run,sample,station,latitude,longitude,time\n{name},s40,40,51.5,2.9,2015-01-09T10:00:00Z\n", encoding="utf-8"
     )
     page.set_input_files("form[data-table] input", table)
-    page.wait_for_selector("#notice:has-text('1 runs were given their sample')")
+    page.wait_for_selector("#notice:has-text('1 run got a sample')")
     page.wait_for_selector("svg a[aria-label^='40, 51.5° N 2.9° E']")  # the page loads itself again
     page.focus("svg a[aria-label^='40, ']")
     page.keyboard.press("Enter")

@@ -194,6 +194,62 @@ def test_a_start_removes_what_a_killed_server_left(tmp_path: Path) -> None:
     assert (store.root / kept.id).is_dir()
 
 
+# -- an evaluation that is not kept
+def test_a_test_set_is_evaluated_and_nothing_of_it_stays(client: TestClient, folder: Path) -> None:
+    before, catalogue = files_of(folder), (folder / "catalogue.sqlite").read_bytes()
+    secret = {f"set/{name}/secret_{n}.png": png(n) for name in ("Bubbles", "Tripos") for n in range(3)}
+    form = {
+        "upload": put(client, secret),
+        "model": "flowcam",
+        "against": "flowcam-small",
+        "keep": "no",
+        "title": "Mine",
+    }
+    address = client.post("/evaluate", data=form).json()["location"]
+    job = ended(client, address.rsplit("/", 1)[1])
+    assert job["state"] == "done" and job["arguments"]["keep"] is False, job
+    page, key = client.get(address).text, job["id"]
+    assert "Nothing of this is kept" in page and f"/jobs/{key}/forget" in page and f"/jobs/{key}/remove" not in page
+    matrix = client.get(f"/evaluations/{key}?all=true").text
+    assert "Nothing of this is kept" in matrix and "/compare?first=" not in matrix
+    picture = f"/results/evaluation/{key}/images/0/picture"
+    assert client.get(picture).headers["content-type"] == "image/png"
+    assert "Nothing of this is kept" in client.get(f"/comparisons/{key}").text
+    assert key not in client.get("/compare").text.split("Done before")[0]
+    refused = client.post("/compare", data={"first": key, "second": f"{key}.against"}, headers=HX)
+    assert refused.status_code == 422 and "not kept" in refused.text
+    assert client.post(f"/jobs/{key}/forget", headers=HX).headers["HX-Redirect"] == "/models"
+    assert files_of(folder) == before and (folder / "catalogue.sqlite").read_bytes() == catalogue
+    gone = (address, f"/evaluations/{key}", f"/evaluations/{key}.against", f"/evaluations/{key}/scores.json", picture,
+            f"/results/evaluation/{key}/images/0", f"/comparisons/{key}", f"/jobs/{key}/report")  # fmt: skip
+    for one in gone:
+        assert client.get(one).status_code == 404, one
+    for path in folder.rglob("*"):
+        assert not path.is_file() or b"secret_0" not in path.read_bytes(), path
+
+
+def test_an_evaluation_that_is_not_kept_goes_with_its_job_and_leaves_others_their_images(
+    client: TestClient, folder: Path
+) -> None:
+    upload = put(client, {f"set/Tripos/{n}.png": png(n) for n in range(3)}, "api")
+    asked = {"upload": upload, "model": "flowcam-small"}
+    jobs = [
+        client.post("/api/v1/jobs", json={"kind": "evaluate", "arguments": {**asked, **keep}}).json()["id"]
+        for keep in ({"keep": False}, {"keep": True}, {"keep": False})
+    ]
+    assert {ended(client, job)["state"] for job in jobs} == {"done"}
+    for wrong in ("no", 0, [False]):
+        body = {"kind": "evaluate", "arguments": {**asked, "keep": wrong}}
+        assert client.post("/api/v1/jobs", json=body).status_code == 422, wrong
+    assert client.delete(f"/api/v1/jobs/{jobs[0]}").status_code == 204
+    assert client.get(f"/results/evaluation/{jobs[1]}/images/0/picture").status_code == 200
+    assert client.post(f"/jobs/{jobs[1]}/forget", headers=HX).status_code == 404
+    assert client.post(f"/jobs/{jobs[1]}/remove", headers=HX).status_code == 200
+    assert (folder / "uploads" / upload).is_dir()
+    assert client.post(f"/jobs/{jobs[2]}/remove", headers=HX).status_code == 200
+    assert not (folder / "uploads" / upload).exists() and not any((folder / "jobs" / job).exists() for job in jobs)
+
+
 # -- a reference of one's own, and MLflow
 def test_a_set_is_made_like_one_of_the_users_own(client: TestClient) -> None:
     upload = put(client, {f"mine/a/{n}.png": png(n) for n in range(4)}, "transform")
@@ -228,3 +284,15 @@ def test_a_model_is_registered_where_a_server_is_named(client: TestClient, monke
     assert job["state"] == "failed" and re.search("MLflow", job["reason"]) and "secret-word" not in job["reason"]
     assert "secret-word" not in client.get(address).text
     assert client.post("/models/nothing/register", headers=HX).status_code == 404
+
+
+def test_the_page_of_a_model_offers_the_registry_where_one_is_named(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_id = client.get("/api/v1/models/flowcam").json()["model_id"]
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert "Register in MLflow" not in client.get("/models/flowcam").text
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    for name in ("flowcam", model_id):
+        page = client.get(f"/models/{name}").text
+        assert f'hx-post="/models/{model_id}/register">Register in MLflow<' in page

@@ -215,6 +215,22 @@ def test_images_that_cannot_be_decoded_are_named_and_not_shown(client: TestClien
     assert "bar/00.png" in client.get(address).text
 
 
+def test_a_class_of_which_nothing_can_be_read_is_told_before_anything_is_configured(
+    client: TestClient, root: Path
+) -> None:
+    folder = root.parent / "with a dead class"
+    for name in ("disk", "bar"):
+        (folder / name).mkdir(parents=True)
+        for path in sorted((root / name).iterdir())[:4]:
+            (folder / name / path.name).write_bytes(path.read_bytes())
+    (folder / "cut").mkdir()
+    (folder / "cut" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n, and then no image")
+    address = client.post("/train", data={"folder": str(folder)}).json()["location"]
+    assert ended(client, address.rsplit("/", 1)[1])["state"] == "done"
+    page = client.get(address).text
+    assert "No image can be read of cut" in page and "Next: configuration" not in page and ">unreadable<" in page
+
+
 def test_images_of_a_folder_are_analysed_where_they_lie(client: TestClient, root: Path, tmp_path: Path) -> None:
     folder = root.parent / "to analyse"
     folder.mkdir()

@@ -316,6 +316,15 @@ def test_all_images_unreadable_is_one_clear_message(tiny: str, tmp_path: Path) -
         train(TrainConfig(model=tiny), folder=tmp_path / "in", out=tmp_path / "o")
 
 
+def test_a_class_of_which_no_image_can_be_read_is_named(folder: Path, tiny: str, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "in")
+    (copy / "dead").mkdir()
+    (copy / "dead" / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n, and then no image")
+    with pytest.raises(PlankterError, match="no image can be read of dead") as caught:
+        train(TrainConfig(model=tiny), folder=copy, out=tmp_path / "o")
+    assert "take its folder out" in str(caught.value.hint)
+
+
 def test_a_comparison_sets_candidates_beside_each_other(
     folder: Path, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

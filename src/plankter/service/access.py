@@ -148,7 +148,9 @@ class Guard:
             return None
         asked = parse_qs(request.url.query)
         if request.method == "GET" and "token" in asked:
-            session = self.access.exchange(asked.pop("token")[0])
+            session = self.access.exchange(
+                asked.pop("token")[0].strip().rpartition("token=")[2]
+            )  # or the whole address
             if session is not None:
                 rest = urlencode(asked, doseq=True)
                 answer = RedirectResponse(request.url.path + (f"?{rest}" if rest else ""), 303)

@@ -47,7 +47,7 @@ class Analysis:
     Attributes:
         kind, id: together the address of its page.
         title: for people.
-        model: name of the model.
+        model, model_id: the model, and its id where it is known, else its name: another may have the name by now.
         class_ids: of the model.
         names: (n,) what each image is called.
         best: int16 (n, 5) positions in ``class_ids``, -1 where not predicted.
@@ -62,6 +62,7 @@ class Analysis:
     id: str
     title: str
     model: str
+    model_id: str
     class_ids: tuple[str, ...]
     names: Sequence[str]
     best: npt.NDArray[np.int16]
@@ -192,6 +193,7 @@ def find_analysis(service: Service, kind: str, key: str) -> Analysis:
     if kind == "evaluation":
         from plankter.service.evaluations import as_analysis
 
+        service.jobs.folder(key.partition(".")[0])  # one that was not kept may be gone
         return service.remembered(("evaluation", key), lambda: as_analysis(service, key))
     raise NotFound("there is nothing at this address")
 
@@ -219,7 +221,8 @@ def _of_job(service: Service, job_id: str) -> Analysis:
     names = table["file"]
     read = images_of(service, str(result["images"]))
     return Analysis(
-        "job", job_id, job.title, str(result["model"]), tuple(class_ids), names, best, scores,
+        "job", job_id, job.title, str(result["model"]), str(result.get("model_id", result["model"])),
+        tuple(class_ids), names, best, scores,
         [text or "" for text in table["decision"]], [text or "" for text in table["reason"]], table["failure"],
         lambda number: read(names[number]), None, None, _taxa(service),
     )  # fmt: skip
@@ -289,7 +292,7 @@ def _of_run(service: Service, kind: str, key: str, record: RunRecord, archived: 
         return data
 
     return Analysis(
-        kind, key, record.run.name, engine.model.name, found.class_ids,
+        kind, key, record.run.name, engine.model.name, engine.model.model_id, found.class_ids,
         [f"{run_id}_{number:06d}.png" for number in range(n)], best, scores, decisions, reasons, particles.failure,
         image, record.run.um_per_px, record.run.volume_imaged_ml, _taxa(service),
     )  # fmt: skip
@@ -304,7 +307,8 @@ def _of_try(service: Service, kept: Try) -> Analysis:
         best[row, :k], scores[row, :k] = prediction.best[:k], prediction.scores[:k]
     said = kept.predictions
     return Analysis(
-        "try", kept.id, "Images tried, not kept", engine.model.name, engine.model.class_ids, kept.names, best, scores,
+        "try", kept.id, "Images tried, not kept", engine.model.name, engine.model.model_id, engine.model.class_ids,
+        kept.names, best, scores,
         [p.decision for p in said], [p.reason for p in said], [p.failure for p in said],
         lambda number: kept.images[number], None, None, _taxa(service),
     )  # fmt: skip

@@ -38,11 +38,11 @@ def job_object(folder: JobFolder, *, result: bool) -> JobAnswer:
 def create(request: Request, body: NewJob) -> JobAnswer:
     """Puts a job into the queue; it is on the disk when this answers. Its arguments by kind:
     `analyse` and `try` (upload, model, sample), `ingest` (upload), `classify` (runs, model), `inspect` (upload or imported),
-    `train` (upload or imported, config, table, estimate_only), `evaluate` (upload, model, against), `register` (model),
+    `train` (upload or imported, config, table, estimate_only), `evaluate` (upload, model, against, keep), `register` (model),
     `compare` (first, second: ids of evaluations, `.against` behind one for its other model), `drift` (model),
     `transform` (upload, like, like_upload, copies, balance, um_per_px, like_um_per_px, keep_jpeg, seed), `export` (format). Where the server
     allows it, `folder` (a path on it) or `remote` (address, endpoint, region, user, password) stands for an upload. What
-    `try` finds is removed an hour after it has ended."""
+    `try` finds, and `evaluate` with `keep` false, is removed an hour after it has ended, with its upload."""
     service = _service(request)
     job = submit(service, body.kind, body.title, body.arguments)
     return job_object(service.jobs.folder(job.id), result=False)
@@ -93,7 +93,7 @@ def retry(request: Request, job_id: str) -> JobAnswer:
 @router.delete("/{job_id}", status_code=204, responses={409: PROBLEMS[404], **PROBLEMS})
 def remove(request: Request, job_id: str) -> None:
     """Removes a job that has ended, with the files that it made."""
-    _service(request).jobs.remove(job_id)
+    _service(request).try_runs.remove(job_id)
 
 
 @router.get("/{job_id}/events", responses=PROBLEMS, response_class=StreamingResponse)

@@ -151,10 +151,10 @@ def find_evaluation(service: Service, key: str) -> Evaluation:
 
 
 def evaluations(service: Service, most: int = 100) -> list[dict[str, str]]:
-    """Evaluations whose images were kept, the newest first: ``key``, ``title``, ``model`` (name or id) and ``at``."""
+    """Evaluations that are kept, with their images, the newest first: ``key``, ``title``, ``model`` (name or id) and ``at``."""
     found: list[dict[str, str]] = []
     for job in service.jobs.all():
-        if job.kind != "evaluate" or job.state != DONE or len(found) >= most:
+        if job.kind != "evaluate" or job.state != DONE or not job.kept or len(found) >= most:
             continue
         folder = service.jobs.folder(job.id).folder
         for side, path in tables_beside(folder).items():
@@ -176,7 +176,7 @@ def as_analysis(service: Service, key: str) -> Analysis:
     said = [images.class_ids[c] for c in images.given.tolist()]
     reasons = [f"its folder says {found.name_of(c)}" for c in images.true.tolist()]
     return Analysis(
-        "evaluation", key, found.job.title, images.model, images.class_ids, images.names,
+        "evaluation", key, found.job.title, images.model, images.model_id, images.class_ids, images.names,
         images.best.astype(np.int16), images.scores, said, reasons, [None] * len(images),
         lambda number: read(images.names[number]), None, None, found.taxa,
     )  # fmt: skip

@@ -126,7 +126,14 @@ def _images_of(
         images, out, model=model.model_id, workspace=workspace, precision=precision, class_mix=mix, progress=progress
     )
     root = _place(workspace, images)
-    return {"what": "images", **found, "out": PREDICTIONS, "images": root, "model": model.name}
+    return {
+        "what": "images",
+        **found,
+        "out": PREDICTIONS,
+        "images": root,
+        "model": model.name,
+        "model_id": model.model_id,
+    }
 
 
 def _place(workspace: Workspace, folder: Path) -> str:
@@ -198,12 +205,15 @@ def classify_runs(workspace: Workspace, job: JobFolder, arguments: Arguments, pr
 
 def inspect(workspace: Workspace, job: JobFolder, arguments: Arguments, progress: Progress) -> dict[str, Any]:
     """What a set of labelled images holds: classes, counts, AphiaIDs, sample images, and all that is odd."""
+    import numpy as np
+
     from plankter.workflow.train import SMALL_CLASS
 
     images = _labelled(workspace, arguments, progress)
     data = images.data
     counts = data.counts.tolist()
     bad = _unreadable(images, progress)
+    read = np.bincount(np.delete(data.labels, sorted(bad)), minlength=len(counts)).tolist()
     samples: dict[str, list[str]] = {class_id: [] for class_id in data.class_ids}
     for row, (name, label) in enumerate(zip(data.names, data.labels.tolist(), strict=True)):
         mine = samples[data.class_ids[label]]
@@ -211,8 +221,8 @@ def inspect(workspace: Workspace, job: JobFolder, arguments: Arguments, progress
             mine.append(name)
     classes = [
         {"class_id": class_id, "images": count, "aphia_id": images.aphia_ids.get(class_id), "small": count < SMALL_CLASS,
-         "samples": samples[class_id]}
-        for class_id, count in zip(data.class_ids, counts, strict=True)
+         "samples": samples[class_id], "unreadable": not readable}
+        for class_id, count, readable in zip(data.class_ids, counts, read, strict=True)
     ]  # fmt: skip
     root = None
     if _has_files(arguments):

@@ -48,6 +48,11 @@ class Job:
         """Whether it is over, well or not: nothing will change any more unless it is begun again."""
         return self.state in ENDED
 
+    @property
+    def kept(self) -> bool:
+        """Whether it stays until somebody removes it; else it goes an hour after it has ended (see `try_runs`)."""
+        return self.kind != "try" and self.arguments.get("keep") is not False
+
 
 @dataclass(frozen=True)
 class JobProgress:

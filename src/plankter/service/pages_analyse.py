@@ -96,9 +96,11 @@ def holds_run(body: bytes) -> bool:
 
 @router.post("/jobs/{job_id}/forget")
 def forget_run(request: Request, job_id: str) -> Response:
-    """Removes an analysis of a run that is not kept, with all files of it."""
-    service_of(request).try_runs.forget(job_id)
-    return moved(request, "/analyse")
+    """Removes an analysis or an evaluation that is not kept, with all files of it."""
+    service = service_of(request)
+    kind = service.jobs.folder(job_id).read().kind
+    service.try_runs.forget(job_id)
+    return moved(request, "/models" if kind == "evaluate" else "/analyse")
 
 
 @router.get("/jobs/{job_id}/runs/{run_id}/report", response_class=HTMLResponse)
@@ -173,7 +175,7 @@ def saliency(request: Request, kind: str, key: str, number: int) -> Response:
     with tempfile.TemporaryDirectory(prefix="plankter-") as folder:
         image, out = Path(folder) / "image.png", Path(folder) / "saliency.png"
         image.write_bytes(data)
-        explain(image, out, model=service.model_key(found.model), workspace=service.workspace)
+        explain(image, out, model=service.model_key(found.model_id), workspace=service.workspace)
         return Response(out.read_bytes(), media_type="image/png", headers={"cache-control": "private, max-age=3600"})
 
 

@@ -139,5 +139,5 @@ def retry(request: Request, job_id: str) -> Response:
 @router.post("/jobs/{job_id}/remove")
 def remove(request: Request, job_id: str) -> Response:
     """Removes the job and what it made."""
-    service_of(request).jobs.remove(job_id)
+    service_of(request).try_runs.remove(job_id)
     return Response(headers={"HX-Redirect": "/jobs"})

@@ -61,7 +61,8 @@ def file(request: Request, name: str) -> Response:
 async def evaluate(request: Request) -> JSONResponse:
     """A job that evaluates a model on an uploaded test set."""
     service, form = service_of(request), await form_of(request)
-    arguments = {name: form.get(name) for name in ("upload", "model", "against")}
+    arguments: dict[str, object] = {name: form.get(name) for name in ("upload", "model", "against")}
+    arguments["keep"] = False if form.get("keep") == "no" else None
     title = form.get("title", "") or f"Evaluation of {form.get('model')}"
     job = await asyncio.to_thread(submit, service, "evaluate", title, arguments)
     page = "comparisons" if form.get("to") == "comparison" and "against" in job.arguments else "jobs"

@@ -90,7 +90,7 @@ async def samples(request: Request, name: Annotated[str, Query(max_length=200)])
     body = await read_body(request, MAX_TABLE_BYTES)
     found = await asyncio.to_thread(attach_table, service_of(request), name, body)
     unknown = ", ".join(found["unknown_runs"][:5])
-    words = f"{len(found['attached'])} runs were given their sample." + (
+    words = f"{len(found['attached'])} run{'' if len(found['attached']) == 1 else 's'} got a sample." + (
         f" No run is called: {unknown}." if unknown else ""
     )
     return JSONResponse({"message": words, "attached": len(found["attached"])})

@@ -65,8 +65,9 @@ def problem_response(request: Request, problem: Problem) -> Response:
         text = problem.detail + (f" ({problem.hint})" if problem.hint else "")
         return Response(text, problem.status, media_type="text/plain")
     found: Response = request.app.state.service.page(
-        request, "problem.html.j2", status=problem.status, title=title, detail=problem.detail, hint=problem.hint
-    )
+        request, "problem.html.j2", problem.status, title=title, detail=problem.detail, hint=problem.hint,
+        asked=request.url.query,
+    )  # fmt: skip
     return found
 
 

@@ -1,4 +1,4 @@
-"""Where and when the runs of a workspace were taken, as pictures: a map with a graticule, counts over time."""
+"""Where and when the runs of a workspace were taken, as pictures: a map with coast and graticule, counts over time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from plankter.service.coastline import land
 from plankter.service.words import address, number
 from plankter.store.base import RunRecord
 from plankter.types import Sample
@@ -23,6 +24,7 @@ TIME_WIDTH, TIME_HEIGHT, TIME_LEFT, TIME_RIGHT, TIME_BOTTOM, TIME_TOP = 640.0, 3
 MOST_DAYS, MOST_MONTHS, MOST_TICKS = 62, 72, 8
 MOST_YEARS = 200
 WIDEST_PX = 60.0  # of a bar
+HALF_LETTER_PX = 8.0
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def run_map(runs: Sequence[Placed]) -> dict[str, Any] | None:
     return {
         "width": MAP_WIDTH, "height": MAP_HEIGHT, "left": MAP_LEFT, "bottom": MAP_HEIGHT - MAP_BOTTOM, "points": points,
         "meridians": field.meridians(), "parallels": field.parallels(), "scale": field.scale(),
-        "without": sum(one.place is None for one in runs),
+        "land": field.land(), "without": sum(one.place is None for one in runs),
     }  # fmt: skip
 
 
@@ -134,6 +136,13 @@ class _Field:
         """Px from the top."""
         return round(self.size[1] / 2 - (latitude - self.middle[0]) * self.px_per_deg, 1)
 
+    def land(self) -> str:
+        """The land as the path of a picture."""
+        half = self.size[0] / self.px_per_deg / self.squeeze / 2, self.size[1] / self.px_per_deg / 2
+        latitude, longitude = self.middle
+        view = longitude - half[0], latitude - half[1], longitude + half[0], latitude + half[1]
+        return land(view, MAP_LEFT, 0.0, self.px_per_deg * self.squeeze, self.px_per_deg)
+
     def _lines(self, middle: float, half: float) -> list[float]:
         step = next((s for s in GRATICULE_DEG if 2 * half / s <= MOST_LINES), GRATICULE_DEG[-1])
         first, last = math.ceil((middle - half) / step), math.floor((middle + half) / step)
@@ -147,7 +156,9 @@ class _Field:
     def parallels(self) -> list[dict[str, Any]]:
         """Lines of one latitude with their names."""
         lines = self._lines(self.middle[0], self.size[1] / self.px_per_deg / 2)
-        return [{"y": self.y(v), "text": degrees(v, "NS")} for v in lines if -90 <= v <= 90]
+        places = [(self.y(v), degrees(v, "NS")) for v in lines if -90 <= v <= 90]
+        # a name at the very edge would be cut off
+        return [{"y": y, "text": text if HALF_LETTER_PX <= y <= self.size[1] else ""} for y, text in places]
 
     def scale(self) -> dict[str, Any]:
         """A round length in km that takes up to a fifth of the width at the middle latitude, and how many px it is."""

@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from plankter._errors import NotFound
 from plankter.service.access import Access
+from plankter.service.cards import card_page
 from plankter.service.job_runner import JobRunner
 from plankter.service.jobs import JobStore
 from plankter.service.metrics import Metrics
@@ -76,11 +77,11 @@ class Service:
     _taxa: tuple[float, dict[str, Taxon]] = field(default_factory=lambda: (0.0, {}))
     _batchers: dict[str | None, tuple[float, Batcher]] = field(default_factory=dict)
 
-    def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    def page(self, request: Request, template: str, status: int = 200, /, **values: Any) -> HTMLResponse:
         """A page or a part of one from a template."""
         here = request.url.path
         text = self.templates.get_template(template).render(
-            here=here, loopback=self.access.loopback, sources=self.sources, mlflow=tracking_uri() is not None, **values
+            here=here, status=status, loopback=self.access.loopback, sources=self.sources, mlflow=tracking_uri() is not None, **values
         )  # fmt: skip
         return HTMLResponse(text, status)
 
@@ -145,7 +146,7 @@ def templates() -> Environment:
         loader=PackageLoader("plankter.service"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    found.filters.update(FILTERS)
+    found.filters.update(FILTERS, card=card_page)
     found.globals["version"] = version("plankter")
     return found
 

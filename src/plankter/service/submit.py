@@ -19,7 +19,7 @@ ARGUMENTS = {
     "analyse": {"upload", "folder", "remote", "model", "sample"}, "ingest": {"upload", "folder", "remote"}, "classify": {"runs", "model"},
     "inspect": {"upload", "folder", "remote", "imported"},
     "train": {"upload", "folder", "imported", "config", "table", "estimate_only"},
-    "evaluate": {"upload", "folder", "remote", "model", "against"}, "compare": {"first", "second"}, "drift": {"model"},
+    "evaluate": {"upload", "folder", "remote", "model", "against", "keep"}, "compare": {"first", "second"}, "drift": {"model"},
     "transform": {"upload", "folder", "remote", "like", "like_upload", "copies", "balance", "um_per_px", "like_um_per_px", "keep_jpeg", "seed"},
     "export": {"format"},
 }  # fmt: skip
@@ -52,12 +52,14 @@ def submit(service: Service, kind: str, title: str, arguments: dict[str, Any]) -
         given.setdefault("model", service.model_key(str(service.workspace.settings["classify.model"])))
     if kind == "compare":
         for name in ("first", "second"):
-            find_evaluation(service, _text(given, name) if name in given else "")
+            if not find_evaluation(service, _text(given, name) if name in given else "").job.kept:
+                hint = "evaluate again and keep it, or evaluate both models at once"
+                raise SettingsError("an evaluation that is not kept cannot be compared", hint=hint)
         if given["first"] == given["second"]:
             raise SettingsError("choose two different evaluations")
     _check_values(service, kind, given)
     if "remote" in given:
-        given["upload"] = service.uploads.create("try" if kind == "try" else "remote").id
+        given["upload"] = service.uploads.create("try" if kind == "try" or given.get("keep") is False else "remote").id
     return service.runner.submit(kind, title.strip() or KINDS[kind].words, given, secret)
 
 
@@ -132,5 +134,7 @@ def _check_values(service: Service, kind: str, given: dict[str, Any]) -> None:
             raise SettingsError(
                 "nothing to do", hint="give a reference, a number of copies, or a number of images a class"
             )
+    if not isinstance(given.get("keep", True), bool):
+        raise SettingsError(f"keep: expected true or false, got {given['keep']!r}")
     if "sample" in given and not 0 < len(_text(given, "sample").strip()) <= 200:
         raise SettingsError("sample: expected a name of 1 to 200 signs")

@@ -1,5 +1,5 @@
-"""Analyses of whole runs that nobody keeps: a job in a workspace of its own inside its folder, removed with all that was
-sent: an hour after it has ended, when asked, when the server ends, and where that was killed, when the next one starts."""
+"""Analyses of whole runs (in a workspace of their own inside the job's folder) and evaluations that nobody keeps: removed with all
+that was sent: an hour after it has ended, when asked, when the server ends, and where that was killed, when the next one starts."""
 
 from __future__ import annotations
 
@@ -63,13 +63,25 @@ class TryRuns:
         """
         folder = self._jobs.folder(job_id)
         job = folder.read()
-        if job.kind != KIND:
-            raise NotFound("this analysis is kept; its job can be removed")
+        if job.kept:
+            raise NotFound("this is kept; its job can be removed")
         if job.ended:
             self._remove(job)
         else:
             self._runner.cancel(job_id)
             self._doomed.add(job_id)
+
+    def remove(self, job_id: str) -> None:
+        """Removes a job that has ended, kept or not; one that is not kept goes with its upload.
+
+        Raises:
+            NotFound: no such job. Conflict: it has not ended.
+        """
+        job = self._jobs.folder(job_id).read()
+        if job.ended and not job.kept:
+            self._remove(job)
+        else:
+            self._jobs.remove(job_id)
 
     def folder_of(self, job_id: str) -> Path:
         """The workspace of one.
@@ -86,7 +98,7 @@ class TryRuns:
         raise NotFound("this analysis was not kept", hint="analyse the run again, and keep it if it is needed")
 
     def _all(self) -> list[Job]:
-        return [job for job in self._jobs.all() if job.kind == KIND]
+        return [job for job in self._jobs.all() if not job.kept]
 
     def _used(self) -> set[str]:
         return {str(job.arguments.get("upload")) for job in self._all()}
@@ -106,7 +118,8 @@ class TryRuns:
     def _remove(self, job: Job) -> None:
         try:
             self._jobs.remove(job.id)
-            if upload := job.arguments.get("upload"):
+            upload = job.arguments.get("upload")
+            if upload and not any(other.arguments.get("upload") == upload for other in self._jobs.all()):
                 self._uploads.remove(str(upload))
         except NotFound:
             pass  # it was removed already

@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 STATES = {
     "queued": "waiting", "running": "running", "done": "done", "failed": "failed", "cancelled": "cancelled",
 }  # fmt: skip
+SOURCES = {"built-in": "built in", "workspace": "kept here"}  # of models
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -78,8 +79,14 @@ def ticks(text: str) -> Markup:
     )
 
 
+def breakable(text: str) -> Markup:
+    """A name that a line may be broken in: behind + and _."""
+    return Markup(str(escape(text)).replace("+", "+<wbr>").replace("_", "_<wbr>"))
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "number": number, "percent": percent, "duration": duration, "moment": moment, "size": size, "address": address,
-    "ticks": ticks,
+    "ticks": ticks, "breakable": breakable,
+    "source": lambda source: SOURCES.get(source, source),
     "state": lambda state: STATES.get(state, state),
 }  # fmt: skip

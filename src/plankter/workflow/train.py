@@ -111,6 +111,13 @@ def split_of(prepared: Prepared, keep: npt.NDArray[np.int64], seed: int) -> Spli
     """
     images = prepared.images
     data = images.data.take(keep)
+    if gone := [class_id for class_id, n in zip(data.class_ids, data.counts.tolist(), strict=True) if not n]:
+        hint = (
+            "take its folder out, or mend its images"
+            if len(gone) == 1
+            else "take their folders out, or mend their images"
+        )
+        raise ReadError(f"no image can be read of {', '.join(gone[:5])}{', …' if len(gone) > 5 else ''}", hint=hint)
     try:
         if images.parts is not None:
             split = given_split(data, [images.parts[row] for row in keep.tolist()], images.grouped_by)

@@ -174,8 +174,8 @@ function prepareDrop(drop) {
 }
 
 async function sendForm(form, drops, fields) {
-  const [first] = drops, trying = form.dataset.try && fields.get("keep") === "no";
-  if (trying && first.chosen.length && await triedInMemory(form, first, fields)) return;
+  const [first] = drops, trying = fields.get("keep") === "no";
+  if (trying && form.dataset.try && first.chosen.length && await triedInMemory(form, first, fields)) return;
   for (const drop of drops) {
     if (drop.chosen.length) fields.set(drop.dataset.drop, await upload(drop, trying ? "try" : form.dataset.upload));
   }
