@@ -1,7 +1,7 @@
 """The land in a map of a small part of the world, or of all of it, as the path of a picture.
 
-`coastline.npz` beside this file is made from Natural Earth (public domain) by `docs/make_coastline.py`, which says how. Its lines are
-true to 2 km: enough to see where a station lies, nothing to navigate by.
+`coastline.npz` beside this file is made from Natural Earth (public domain) by `docs/make_coastline.py`, which says how. Its lines
+are made simpler by up to 2 km: enough to see where a station lies, nothing to navigate by.
 """
 
 from __future__ import annotations
