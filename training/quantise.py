@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from plankter.classify.models import file_sha256, load_model
+from plankter.classify.models import TRAINABLE_FILE, file_sha256, load_model
 from plankter.features.backbones import BATCH, OpenVinoBackbone
 from plankter.vignettes.codec import read_image
 from plankter.vignettes.letterbox import letterbox, size_inputs
@@ -94,12 +94,17 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--calibration", type=int, default=1900)
+    parser.add_argument(
+        "--keep-trainable", action="store_true", help="keep the network as it was, for trainings to start from"
+    )
     parser.add_argument("--preset", choices=["mixed", "performance"], default="mixed")
     args = parser.parse_args()
     model = load_model(args.model)
     batches = calibration_images(args.images, args.calibration, model.input_px)
     network = quantised(args.model / "backbone.onnx", batches, args.preset)
     shutil.copytree(args.model, args.out)
+    if args.keep_trainable:
+        shutil.copy(args.model / "backbone.onnx", args.out / TRAINABLE_FILE)
     onnx.save(network, args.out / "backbone.onnx")
     cosine = likeness(args.model / "backbone.onnx", args.out / "backbone.onnx", batches)
     print(f"cosine with the original {cosine:.4f}, {(args.out / 'backbone.onnx').stat().st_size:,} bytes")
@@ -112,6 +117,8 @@ def main() -> None:
         "name": f"{facts['backbone']['name']}_int8",
         "sha256": file_sha256(args.out / "backbone.onnx"),
     }
+    if args.keep_trainable:
+        facts["trainable"] = {"file": TRAINABLE_FILE, "sha256": file_sha256(args.out / TRAINABLE_FILE)}
     facts["card"]["int8"] = (
         f"weights and activations in 8 bits (NNCF, {args.preset}), ranges from {len(batches) * BATCH} training images"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,10 +66,17 @@ def test_installed_weights_are_found_without_running_the_package(package: Path) 
     assert installed_weights("efficientnet_lite0") is None  # which of the two would be a guess
 
 
-def test_a_training_starts_from_them_unless_told_otherwise(package: Path) -> None:
+def test_a_training_starts_from_them_unless_told_otherwise(package: Path, tmp_path: Path) -> None:
     base = load_model(built_in_models()["flowcam"])
     config = TrainConfig(mode="finetune", network="efficientnet_lite0")
-    assert starting_weights(config, base) == base.folder / "backbone.onnx"
+    assert starting_weights(config, base) == base.folder / "trainable.onnx"  # its network is in 8 bits
+    (tmp_path / "head").mkdir()
+    for name in ("model.json", "backbone.onnx", "head.npz", "reference.npz"):
+        shutil.copy(base.folder / name, tmp_path / "head" / name)
+    facts = json.loads((tmp_path / "head" / "model.json").read_text())
+    del facts["trainable"]
+    (tmp_path / "head" / "model.json").write_text(json.dumps(facts))
+    assert starting_weights(config, load_model(tmp_path / "head")) == base.folder / "trainable.onnx"
     assert starting_weights(replace(config, start=Path("scratch")), base) is None
     assert starting_weights(replace(config, start=Path("own.pt")), base) == Path("own.pt")
     assert starting_weights(replace(config, network="efficientnet_b0"), base) is None

@@ -23,8 +23,12 @@ from plankter.workflow.workspace import find_model, init_workspace, open_workspa
 NETWORK = bytes.fromhex("08083a0612046d61696e")  # an ONNX model whose graph has a name and nothing else
 
 
-def make_model(folder: Path, name: str = "tiny", network: bytes = NETWORK, classes: int = 2) -> Path:
+def make_model(
+    folder: Path, name: str = "tiny", network: bytes = NETWORK, classes: int = 2, trainable: bytes | None = None
+) -> Path:
     folder.mkdir(parents=True)
+    if trainable is not None:
+        (folder / "trainable.onnx").write_bytes(trainable)
     (folder / "backbone.onnx").write_bytes(network)
     save_head(folder / "head.npz", np.ones((6, classes)), np.zeros(classes))
     (folder / "CARD.md").write_text("# tiny\n", encoding="utf-8")
@@ -101,6 +105,16 @@ def test_the_shipped_model_goes_out_and_comes_in(tmp_path: Path) -> None:
         assert sorted(p.name for p in (folder / "models").iterdir()) == [out["model_id"]]
 
 
+def test_the_network_that_a_training_starts_from_is_part_of_the_model(tmp_path: Path) -> None:
+    plain, more = (load_model(make_model(tmp_path / n, trainable=t)) for n, t in (("a", None), ("b", NETWORK)))
+    assert plain.model_id != more.model_id
+    with unpacked_model(write_model_file(more, tmp_path / "b.zip")) as model:
+        assert model.model_id == more.model_id and (model.folder / "trainable.onnx").read_bytes() == NETWORK
+    (more.folder / "trainable.onnx").write_bytes(NETWORK + b" ")
+    with pytest.raises(ModelError, match="changed since the model was made"):
+        load_model(more.folder)
+
+
 def test_an_imported_model_is_listed_and_found_by_name_and_id(tmp_path: Path, file: Path) -> None:
     with open_workspace(init_workspace(tmp_path / "w")) as workspace:
         found = import_model(file, workspace)
@@ -169,6 +183,10 @@ def test_a_model_sealed_with_what_must_not_be_in_it_is_refused(tmp_path: Path) -
     networks = {"lies in another file": bytes([0x3A, len(graph)]) + graph, "expected an ONNX network": b"\x80\x04."}
     for number, (message, network) in enumerate(networks.items()):
         folder = make_model(tmp_path / str(number), network=network)
+        file = write_model_file(load_model(folder), tmp_path / f"{number}.zip")
+        with pytest.raises(ModelError, match=message), unpacked_model(file):
+            pass
+        folder = make_model(tmp_path / f"{number} trainable", trainable=network)
         file = write_model_file(load_model(folder), tmp_path / f"{number}.zip")
         with pytest.raises(ModelError, match=message), unpacked_model(file):
             pass

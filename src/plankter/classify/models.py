@@ -19,6 +19,7 @@ FORMAT_VERSION = 2  # 1: linear heads with a temperature only; read as before
 MODEL_JSON, BACKBONE_FILE, HEAD_FILE, CARD_FILE = "model.json", "backbone.onnx", "head.npz", "CARD.md"
 REFERENCE_FILE = "reference.npz"
 STATISTICS_FILE = "statistics.npz"  # of a discriminant: what a class is added to later
+TRAINABLE_FILE = "trainable.onnx"  # of a network in 8 bits: the one it was made from, from which a training can start
 HEAD_KINDS = ("linear", "trees")
 BACKBONE_KINDS = ("openvino", "onnx")
 MAX_JSON_BYTES = 4_000_000
@@ -52,9 +53,10 @@ def model_id_of(folder: Path) -> str:
     Only the files a model consists of count: what an operating system leaves in a folder does not change the model.
 
     Raises:
-        ModelError: a file is missing (the card, the reference and the statistics may be).
+        ModelError: a file is missing (the card, the reference, the statistics and the network for training may be).
     """
-    optional = [name for name in (CARD_FILE, REFERENCE_FILE, STATISTICS_FILE) if (folder / name).is_file()]
+    may_be = (CARD_FILE, REFERENCE_FILE, STATISTICS_FILE, TRAINABLE_FILE)
+    optional = [name for name in may_be if (folder / name).is_file()]
     names = [MODEL_JSON, BACKBONE_FILE, HEAD_FILE, *optional]
     digest = hashlib.sha256()
     for name in sorted(names):
@@ -115,7 +117,7 @@ def load_model(folder: Path) -> Model:
     backbone = _field(facts, "backbone", dict, path)
     head = _field(facts, "head", dict, path)
     parts = [(backbone, BACKBONE_FILE), (head, HEAD_FILE)]
-    for name, file in (("reference", REFERENCE_FILE), ("statistics", STATISTICS_FILE)):
+    for name, file in (("reference", REFERENCE_FILE), ("statistics", STATISTICS_FILE), ("trainable", TRAINABLE_FILE)):
         if name in facts or (folder / file).exists():
             parts.append((_field(facts, name, dict, path), file))
     for part, expected in parts:
@@ -173,8 +175,8 @@ def write_model_json(
     threshold_target: str | None = None,
     discriminant: Mapping[str, Any] | None = None,
 ) -> None:
-    """Seals a model's folder that already holds ``backbone.onnx``, ``head.npz`` and, if any, ``reference.npz`` and
-    ``statistics.npz``; written last.
+    """Seals a model's folder that already holds ``backbone.onnx``, ``head.npz`` and, if any, ``reference.npz``,
+    ``statistics.npz`` and ``trainable.onnx``; written last.
 
     Args:
         class_counts: training images of each class, in the order of ``class_ids``.
@@ -232,6 +234,8 @@ def _optional_parts(
     if (folder / STATISTICS_FILE).is_file():
         noted = {"file": STATISTICS_FILE, "sha256": file_sha256(folder / STATISTICS_FILE)}
         parts["statistics"] = {**(discriminant or {}), **noted}
+    if (folder / TRAINABLE_FILE).is_file():
+        parts["trainable"] = {"file": TRAINABLE_FILE, "sha256": file_sha256(folder / TRAINABLE_FILE)}
     return parts
 
 

@@ -22,6 +22,7 @@ from plankter.classify.models import (
     MODEL_JSON,
     REFERENCE_FILE,
     STATISTICS_FILE,
+    TRAINABLE_FILE,
     file_sha256,
     load_model,
 )
@@ -39,12 +40,13 @@ MAX_ARRAY_BYTES = 512_000_000
 FILE_LIMITS = {
     MODEL_JSON: MAX_JSON_BYTES,
     BACKBONE_FILE: MAX_NETWORK_BYTES,
+    TRAINABLE_FILE: MAX_NETWORK_BYTES,
     HEAD_FILE: MAX_ARRAY_BYTES,
     REFERENCE_FILE: MAX_ARRAY_BYTES,
     STATISTICS_FILE: MAX_ARRAY_BYTES,
     CARD_FILE: MAX_CARD_BYTES,
 }
-OPTIONAL = (REFERENCE_FILE, STATISTICS_FILE, CARD_FILE)
+OPTIONAL = (REFERENCE_FILE, STATISTICS_FILE, CARD_FILE, TRAINABLE_FILE)
 _OLDEST = (1980, 1, 1, 0, 0, 0)  # the first time that a zip knows: a date would make each export another file
 
 
@@ -139,7 +141,9 @@ def checked_model(folder: Path, *, expected_id: str | None) -> Model:
             f"this is model {model.model_id}, {expected_id} was announced: its files were changed or mixed up",
             path=folder, hint="fetch it again from where it was made",
         )  # fmt: skip
-    check_network_file(folder / BACKBONE_FILE)
+    for name in (BACKBONE_FILE, TRAINABLE_FILE):
+        if (folder / name).is_file() or name not in OPTIONAL:
+            check_network_file(folder / name)
     load_predictor(model)
     return model
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from plankter._errors import Conflict, ReadError, SettingsError
 from plankter.classify.context import encode_columns
-from plankter.classify.models import BACKBONE_FILE, built_in_models
+from plankter.classify.models import BACKBONE_FILE, TRAINABLE_FILE, built_in_models, read_model_json
 from plankter.classify.networks import installed_weights
 from plankter.classify.splits import Split, given_split, make_split
 from plankter.classify.training_set import TrainingSet
@@ -230,12 +230,18 @@ def pace_for(images: int, epochs: int, tuning: int) -> dict[str, Any]:
 
 def starting_weights(config: TrainConfig, base: Model) -> Path | None:
     """Where a network's training starts: the file that was named, else the base model's backbone where it is of the same
-    network, else ImageNet weights that a package brought (`installed_weights`); None (chance) for ``--start scratch`` and
+    network (where that is in 8 bits, what it was made from), else ImageNet weights that a package brought (`installed_weights`); None (chance) for ``--start scratch`` and
     where there is none of these."""
     if config.start is not None:
         return None if str(config.start) == SCRATCH else config.start
-    if base.backbone.startswith(config.network) and not base.backbone.endswith("_int8"):
-        return base.folder / BACKBONE_FILE
+    if base.backbone.startswith(config.network):
+        if not base.backbone.endswith("_int8"):
+            return base.folder / BACKBONE_FILE
+        own = read_model_json(base.folder)["backbone"]["sha256"]
+        # a head on a built-in network has no copy of what the network was made from
+        for folder in (base.folder, *built_in_models().values()):
+            if (folder / TRAINABLE_FILE).is_file() and read_model_json(folder)["backbone"]["sha256"] == own:
+                return folder / TRAINABLE_FILE
     return installed_weights(config.network)
 
 

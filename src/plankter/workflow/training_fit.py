@@ -18,7 +18,7 @@ from plankter.classify.context import ContextEncoder
 from plankter.classify.head import Head, save_head
 from plankter.classify.lda import LinearFit, Statistics, fit_lda, gather, save_statistics
 from plankter.classify.logistic import fit_logistic
-from plankter.classify.models import BACKBONE_FILE, HEAD_FILE, STATISTICS_FILE
+from plankter.classify.models import BACKBONE_FILE, HEAD_FILE, STATISTICS_FILE, TRAINABLE_FILE
 from plankter.classify.selection import balance_for, class_weights, resampled_rows
 from plankter.classify.splits import Split
 from plankter.classify.trees import Forest, fit_inputs, save_forest
@@ -257,4 +257,4 @@ def _start_words(start: Path | None) -> str:
     """Without the folder, which is none of a reader's business; every model's network has the same file name."""
     if start is None:
         return "from chance"
-    return "from the base model's network" if start.name == BACKBONE_FILE else f"from {start.name}"
+    return "from the base model's network" if start.name in (BACKBONE_FILE, TRAINABLE_FILE) else f"from {start.name}"
