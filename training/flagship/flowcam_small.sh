@@ -14,7 +14,7 @@ train=(python "$here/training/train_flowcam.py" --images "${images[@]}" --valida
 "${train[@]}" --weights "$data/mobilenet_v2_1.0_224_quant_f32.npz" --out "$out/small_alone" \
     --epochs-px 56 56 56 80 80 --lr 2e-3
 "${train[@]}" --weights "$out/small_alone/checkpoint.pt" --taught "$out/taught.npy" --out "$out/small_taught" \
-    --epochs-px 80 80 80 --lr 1e-3
+    --epochs-px 80 80 --lr 1e-3
 python "$here/training/export_flowcam.py" --checkpoint "$out/small_taught/checkpoint.pt" --out "$out/f16/flowcam-small" \
     --card "$here/training/flagship/flowcam_small.json"
 python "$here/training/quantise.py" "$out/f16/flowcam-small" --images "$data/vliz_flowcam_train" --out "$out/flowcam-small"
