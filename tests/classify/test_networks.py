@@ -173,7 +173,7 @@ def test_a_models_network_can_be_trained_on(name: str, tmp_path: Path) -> None:
 def test_the_shipped_network_can_be_trained_on() -> None:
     pytest.importorskip("onnx", reason="onnx is not installed (extra 'train')")
     model = load_model(built_in_models()["flowcam"])
-    path = model.folder / "backbone.onnx"
+    path = model.folder / "trainable.onnx"
     vignettes, sizes = torch.randint(0, 255, (16, model.input_px, model.input_px), dtype=torch.uint8), torch.rand(16, 3)
     backbone = build_backbone("efficientnet_lite0")
     load_from_model(backbone, path, vignettes)
@@ -184,7 +184,7 @@ def test_the_shipped_network_can_be_trained_on() -> None:
 
 
 def test_a_network_of_another_kind_is_refused(tmp_path: Path) -> None:
-    path = built_in_models()["flowcam"] / "backbone.onnx"
+    path = built_in_models()["flowcam"] / "trainable.onnx"
     pytest.importorskip("onnx", reason="onnx is not installed (extra 'train')")
     with pytest.raises(ModelError, match="of another network"):
         load_from_model(build_backbone("mobilenet_v4_small"), path, torch.zeros(2, 64, 64, dtype=torch.uint8))

@@ -237,7 +237,7 @@ def test_a_head_of_chance_gives_another_map(images: Path, other: Path, tmp_path:
 
     own = maps(other)
     alike = []
-    for seed in range(6):  # one head of chance may look at the same place by chance
+    for seed in range(16):  # one head of chance may look at the same place by chance
         mixed = tmp_path / f"mixed{seed}"
         shutil.copytree(other, mixed)
         # drawn, not permuted: sums kept would keep the map of all features together, which all classes share
@@ -249,7 +249,8 @@ def test_a_head_of_chance_gives_another_map(images: Path, other: Path, tmp_path:
         )  # fmt: skip
         alike.append([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(own, maps(mixed), strict=True)])
     activation, rise = np.array(alike).T
-    assert (np.abs(rise) < 0.7).all()
+    # one particle: a map is for it or against it, and chance has as many of the one as of the other
+    assert abs(rise.mean()) < 0.35 and 5 <= (rise > 0).sum() <= 11
     # coarse, and every feature lies on the particle: the map may turn round but hardly move (docs/evaluation.md)
     assert activation.min() < -0.5 and activation.mean() < 0.7
 
