@@ -99,7 +99,7 @@ def test_tables_and_migrations_agree(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("descending", [False, True])
 @pytest.mark.parametrize("sort", ["index", "score"])
-@pytest.mark.parametrize("kind", ["run", "run and class", "class"])
+@pytest.mark.parametrize("kind", ["run", "run and class", "class", "all"])
 def test_pages_of_the_gallery_are_read_off_an_index(tmp_path: Path, kind: str, sort: str, descending: bool) -> None:
     catalogue = filled(tmp_path / "c.sqlite")
     run_id = run_id_of("a") if "run" in kind else None

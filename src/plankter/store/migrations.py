@@ -61,6 +61,11 @@ def _first(connection: Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
+@migration("0002-score-over-all-runs")
+def _score_over_all_runs(connection: Connection) -> None:
+    connection.exec_driver_sql("CREATE INDEX particle_score ON particle (score, run_id, idx)")
+
+
 def schema_version(connection: Connection) -> int:
     """How many steps the database has taken; 0 where it is new.
 
