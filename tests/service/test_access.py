@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
+from plankter.service import server
 from plankter.service.access import COOKIE, Access, host_name, is_loopback
 from plankter.service.app import create_app
 
@@ -99,3 +101,8 @@ def test_who_is_not_signed_in_sees_how_and_may_paste_the_whole_address(demo_work
 def test_tokens_are_long_and_differ() -> None:
     tokens = {Access(loopback=False).token for _ in range(50)}
     assert len(tokens) == 50 and all(len(token) >= 40 for token in tokens)
+
+
+def test_the_printed_address_opens_from_elsewhere() -> None:
+    assert server._name_of("0.0.0.0") == server._name_of("::") == socket.gethostname()
+    assert (server._name_of("::1"), server._name_of("db.example.org")) == ("[::1]", "db.example.org")

@@ -43,8 +43,7 @@ def run_server(
     import uvicorn
 
     listening = _listen(host, port)
-    shown = f"[{host}]" if ":" in host else host
-    base = f"http://{shown}:{listening.getsockname()[1]}/"
+    base = f"http://{_name_of(host)}:{listening.getsockname()[1]}/"
     loopback = is_loopback(host)
     token_file = workspace.absolute() / "service" / "api-token"
 
@@ -66,6 +65,13 @@ def run_server(
     finally:
         root.removeHandler(handler)
         handler.close()
+
+
+def _name_of(host: str) -> str:
+    """What a browser elsewhere can be given: for all addresses of this computer, its name."""
+    if host in ("0.0.0.0", "::"):
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
 
 
 def _listen(host: str, port: int) -> socket.socket:
