@@ -15,7 +15,9 @@ train=(python "$here/training/train_flowcam.py" --images "${images[@]}" --valida
     --epochs-px 56 56 56 80 80 --lr 2e-3
 "${train[@]}" --weights "$out/small_alone/checkpoint.pt" --taught "$out/taught.npy" --out "$out/small_taught" \
     --epochs-px 80 80 --lr 1e-3
-python "$here/training/export_flowcam.py" --checkpoint "$out/small_taught/checkpoint.pt" --out "$out/f16/flowcam-small" \
+"${train[@]}" --weights "$out/small_taught/checkpoint.pt" --taught "$out/taught.npy" --out "$out/small_taught_again" \
+    --epochs-px 80 80 --lr 7e-4
+python "$here/training/export_flowcam.py" --checkpoint "$out/small_taught_again/checkpoint.pt" --out "$out/f16/flowcam-small" \
     --card "$here/training/flagship/flowcam_small.json"
 python "$here/training/quantise.py" "$out/f16/flowcam-small" --images "$data/vliz_flowcam_train" --out "$out/flowcam-small"
 OPENBLAS_NUM_THREADS=1 python "$here/training/finish_flowcam.py" --model "$out/flowcam-small" --images "${images[@]}" \
