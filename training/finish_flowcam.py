@@ -25,7 +25,7 @@ from plankter.classify.evaluate import evaluate_predictions
 from plankter.classify.head import load_head, softmax
 from plankter.classify.models import CARD_FILE, load_model, read_model_json, write_model_json
 from plankter.classify.novelty import fit_reference
-from plankter.classify.resampling import figures_of, weighted_confusion
+from plankter.classify.resampling import class_intervals, figures_of, weighted_confusion
 from plankter.classify.splits import judges
 from plankter.publish.model_card import model_card
 from plankter.taxa.classes import shipped_class_list
@@ -115,10 +115,11 @@ def main() -> None:
         "other_instruments": [{"set": folder.name, **frozen(folder, engine)} for folder in args.other_sets],
     }  # fmt: skip
     taxa = {taxon.class_id: taxon.aphia_id for taxon in shipped_class_list()}
+    intervals = class_intervals(val_labels[judge], scores[judge].argmax(1), len(model.class_ids))
     rows = [
         {"class_id": q.class_id, "aphia_id": taxa[q.class_id], "train": counts[q.class_id], "tune": int(f), "judge": q.support,
-         "precision": q.precision, "recall": None if q.recall != q.recall else q.recall, "f1": None if q.f1 != q.f1 else q.f1}
-        for q, f in zip(per_class, np.bincount(val_labels[fit], minlength=len(model.class_ids)), strict=True)
+         "precision": q.precision, "recall": None if q.recall != q.recall else q.recall, "f1": None if q.f1 != q.f1 else q.f1, **around}
+        for q, f, around in zip(per_class, np.bincount(val_labels[fit], minlength=len(model.class_ids)), intervals, strict=True)
     ]  # fmt: skip
     about = {k: v for k, v in model.card.items() if isinstance(v, str | int) and k != "unseen_dates"}
     about["made by"] = "training/train_flowcam.py, training/export_flowcam.py, training/finish_flowcam.py"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from plankter.classify.evaluate import evaluate_predictions
 from plankter.classify.resampling import (
     bootstrap,
+    class_intervals,
     class_weights,
     figures_of,
     interval_of,
@@ -140,3 +141,24 @@ def test_wilson_interval_of_the_textbook() -> None:
     assert wilson(0, 10)[0] == 0 and wilson(10, 10)[1] == 1
     with pytest.raises(ValueError, match="no share"):
         wilson(3, 2)
+
+
+def test_intervals_of_a_class_hold_its_figures_and_shrink_with_images() -> None:
+    rng = np.random.default_rng(4)
+    true = np.repeat([0, 1, 3], [400, 40, 8])
+    predicted = np.where(rng.random(len(true)) < 0.8, true, rng.integers(0, 4, len(true)))
+    found, quality = (
+        class_intervals(true, predicted, 4),
+        evaluate_predictions(true, np.eye(4)[predicted], tuple("abcd")),
+    )
+    width = {}
+    for c, (around, q) in enumerate(zip(found, quality.per_class, strict=True)):
+        for name in ("precision", "recall", "f1"):
+            low, high = around[f"{name}_interval"]
+            width[name, c] = high - low
+            assert 0 <= low <= high <= 1
+            if c != 2:
+                assert low <= getattr(q, name) <= high
+    assert all(width[name, 0] < width[name, 1] < width[name, 3] for name in ("precision", "recall", "f1"))
+    assert found[2]["recall_interval"] == found[2]["f1_interval"] == (0.0, 1.0)  # no image is of it
+    assert found == class_intervals(true, predicted, 4)

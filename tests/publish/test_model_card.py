@@ -45,6 +45,17 @@ def test_a_card_says_figures_warnings_and_classes() -> None:
     assert "| c | - | 1 | 0 | 0 | - | - | - |" in text
 
 
+def test_a_card_says_intervals_where_there_are_some() -> None:
+    with_some = [
+        {**CLASSES[0], "recall_interval": (0.2066, 1.0), "f1_interval": None},
+        {**CLASSES[1], "recall_interval": (0.0, 1.0)},
+    ]
+    text = model_card("mine", {}, {"images": 1, "top1": 1.0}, with_some)
+    assert "| a\\|b | 104 | 8 | 1 | 1 | 0.500 | 1.000 (0.21 to 1.00) | 0.667 |" in text
+    assert "| c | - | 1 | 0 | 0 | - | - | - |" in text and "95 % intervals" in text
+    assert "intervals" not in model_card("mine", {}, {"images": 1, "top1": 1.0}, CLASSES)
+
+
 def test_a_card_without_a_judgement_says_so_and_takes_no_markup() -> None:
     text = model_card("x\n# y <script>", {}, {"images": 0}, CLASSES)
     assert "No image was left" in text and "\n# y" not in text and "<script" not in text

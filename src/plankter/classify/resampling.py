@@ -70,6 +70,29 @@ def interval_of(value: float, draws: npt.ArrayLike) -> Interval:
     return Interval(value, min(float(low), value), max(float(high), value), float(found.std(ddof=1)))
 
 
+def class_intervals(
+    true: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer], classes: int
+) -> list[dict[str, tuple[float, float]]]:
+    """95 % intervals of each class: ``precision_interval`` and ``recall_interval`` by Wilson's method, ``f1_interval`` from
+    resamples within the classes (0..1 for a class without images)."""
+    counts, called = np.bincount(true, minlength=classes), np.bincount(predicted, minlength=classes)
+    right = np.bincount(true[true == predicted], minlength=classes)
+    draws = []
+    for rows in resamples(true):
+        a, b = true[rows], predicted[rows]
+        hits = np.bincount(a[a == b], minlength=classes)
+        draws.append(2 * hits / np.maximum(counts + np.bincount(b, minlength=classes), 1))
+    low, high = np.percentile(np.array(draws), [2.5, 97.5], axis=0)
+    return [
+        {
+            "precision_interval": wilson(int(right[c]), int(called[c])),
+            "recall_interval": wilson(int(right[c]), int(counts[c])),
+            "f1_interval": (float(low[c]), float(high[c])) if counts[c] else (0.0, 1.0),
+        }
+        for c in range(classes)
+    ]
+
+
 def class_weights(labels: npt.NDArray[np.integer], mix: npt.ArrayLike) -> Floats:
     """A weight for each image such that each class weighs as much as its share in another mix.
 

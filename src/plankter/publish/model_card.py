@@ -30,7 +30,8 @@ def model_card(
         name: of the model.
         facts: what to say first, in order.
         metrics: on the judging part; "images" says how many.
-        classes: for each class class_id, aphia_id, train, tune, judge, precision, recall and f1, None where unknown.
+        classes: for each class class_id, aphia_id, train, tune, judge, precision, recall and f1, None where unknown; the
+            last three with a ``..._interval`` (low, high) where there is one.
         warnings: what the figures do not tell.
         problems: what was left out: problem, count, message.
     """
@@ -49,12 +50,22 @@ def model_card(
         lines += ["", "## Images that were left out or are odd", ""]
         lines += [f"- {p['count']:,} x {_cell(str(p['message']))}" for p in problems]
     lines += ["", "## Classes", ""]
+    if any(c.get("recall_interval") for c in classes):
+        lines += [
+            "In brackets: 95 % intervals (Wilson's of precision and recall, F1 by resampling within the classes).",
+            "",
+        ]
     lines += ["| class | AphiaID | train | tune | judge | precision | recall | F1 |", "| --- " * 8 + "|"]
     for c in classes:
-        numbers = " | ".join(_number(c.get(key)) for key in ("precision", "recall", "f1"))
+        numbers = " | ".join(_with_interval(c, key) for key in ("precision", "recall", "f1"))
         counts = " | ".join(str(c[key]) for key in ("train", "tune", "judge"))
         lines.append(f"| {_cell(str(c['class_id']))} | {c.get('aphia_id') or '-'} | {counts} | {numbers} |")
     return "\n".join(lines) + "\n"
+
+
+def _with_interval(quality: Mapping[str, Any], key: str) -> str:
+    text, interval = _number(quality.get(key)), quality.get(f"{key}_interval")
+    return text if interval is None or text == "-" else f"{text} ({interval[0]:.2f} to {interval[1]:.2f})"
 
 
 def _number(value: object) -> str:

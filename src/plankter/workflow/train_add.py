@@ -42,7 +42,7 @@ from plankter.workflow.train import Prepared, free_name, split_of
 from plankter.workflow.training_data import TrainingImages, read_folder
 from plankter.workflow.training_inputs import embed, usable
 from plankter.workflow.training_run import TrainingRun, training_run
-from plankter.workflow.training_seal import NOVEL_QUANTILE, figures
+from plankter.workflow.training_seal import CARD_FIGURES, NOVEL_QUANTILE, figures
 from plankter.workflow.workspace import Workspace, find_model, keep_model
 
 Float32 = npt.NDArray[np.float32]
@@ -318,7 +318,7 @@ def _seal(
         {
             "class_id": c, "aphia_id": aphia.get(c), "train": counts[c],
             **{part: parts[part].get(c, 0) for part in ("tune", "judge")},
-            **{key: quality.get(c, {}).get(key) for key in ("precision", "recall", "f1")},
+            **{key: quality.get(c, {}).get(key) for key in CARD_FIGURES},
         }
         for c in ids
     ]  # fmt: skip

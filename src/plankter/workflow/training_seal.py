@@ -17,6 +17,7 @@ from plankter.classify.evaluate import evaluate_predictions
 from plankter.classify.head import softmax
 from plankter.classify.models import CARD_FILE, load_model, write_model_json
 from plankter.classify.novelty import fit_reference
+from plankter.classify.resampling import class_intervals
 from plankter.classify.splits import Split
 from plankter.classify.training_set import TrainingSet
 from plankter.publish.model_card import model_card
@@ -25,6 +26,7 @@ from plankter.workflow.training_data import TrainingImages
 from plankter.workflow.training_fit import Fitted
 from plankter.workflow.training_run import TrainingRun
 
+CARD_FIGURES = tuple(f"{name}{end}" for name in ("precision", "recall", "f1") for end in ("", "_interval"))
 METRICS = ("top1", "top3", "top5", "macro_f1", "weighted_f1", "balanced_accuracy", "log_loss", "ece")
 FEWEST_TO_CALIBRATE = 10
 FEWEST_FOR_THRESHOLDS = 200  # below, a threshold of a class would hang on a handful of images
@@ -85,12 +87,14 @@ def figures(
         )
     metrics: dict[str, float | int | None] = {"images": found.images, "classes": found.classes}
     metrics |= {name: round(float(getattr(found, name)), 5) for name in METRICS}
+    intervals = class_intervals(labels, scores.argmax(axis=1), len(class_ids))
     per_class = [
         {
             "class_id": q.class_id, "precision": _number(q.precision), "recall": _number(q.recall), "f1": _number(q.f1),
             "support": q.support, "predicted": q.predicted,
+            **{name: [round(end, 4) for end in ends] for name, ends in around.items()},
         }
-        for q in found.per_class
+        for q, around in zip(found.per_class, intervals, strict=True)
     ]  # fmt: skip
     return metrics, per_class, found.confusion.tolist(), warnings
 
@@ -192,7 +196,7 @@ def _card_rows(
     return [
         {
             "class_id": c, "aphia_id": images.aphia_ids.get(c), **{part: int(n[i]) for part, n in counts.items()},
-            **{key: quality.get(c, {}).get(key) for key in ("precision", "recall", "f1")},
+            **{key: quality.get(c, {}).get(key) for key in CARD_FIGURES},
         }
         for i, c in enumerate(images.data.class_ids)
     ]  # fmt: skip
