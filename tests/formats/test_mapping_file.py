@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from plankter._errors import SettingsError
@@ -157,6 +157,8 @@ ANYTHING = st.recursive(
 )  # fmt: skip
 
 
+@example(["a"], "²")
+@example(["a"], "9" * 5000)
 @given(ANYTHING, st.text())
 def test_whatever_lies_in_a_document_is_a_value_or_unfit(value: Any, path: str) -> None:
     value_at(value, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ class _Lines:
 
     def number(self, what: str) -> int:
         text = self.take(what)
-        if not text.isascii() or not text.isdigit():
+        if not re.fullmatch(r"[0-9]{1,18}", text):
             raise ReadError(f"expected {what} (a whole number), got {text[:40]!r}", path=self.path, row=self.row)
         return int(text)
 

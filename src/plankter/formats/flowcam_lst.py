@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,11 @@ def _is_cut(line: str, fields: Fields, ended: bool) -> bool:
 
 def _declared_fields(lines: list[str], path: Path | str | None) -> Fields:
     key, _, number = lines[1].partition("|") if len(lines) > 1 else ("", "", "")
-    if key.strip() != "num-fields" or not number.strip().isdigit() or not 0 < int(number) <= MAX_FIELDS:
+    if (
+        key.strip() != "num-fields"
+        or not re.fullmatch(r"[0-9]{1,9}", number.strip())
+        or not 0 < int(number) <= MAX_FIELDS
+    ):
         found = lines[1][:40] if len(lines) > 1 else ""
         raise ReadError(f"expected 'num-fields|N', got {found!r}", path=path, row=2)
     count = int(number)

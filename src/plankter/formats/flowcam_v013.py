@@ -27,7 +27,7 @@ def parse_v013(lines: list[str], *, path: Path | str | None = None) -> ListTable
         ReadError: no particle count in row 2, or another number of columns.
     """
     count = lines[1].strip() if len(lines) > 1 else ""
-    if not count.isascii() or not count.isdigit():
+    if not re.fullmatch(r"[0-9]{1,9}", count):
         raise ReadError(f"expected the number of particles, got {count[:40]!r}", path=path, row=2)
     body = [(row, line) for row, line in enumerate(lines[2:], start=3) if line.strip("\0 \t")]
     columns = _columns(body, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
@@ -28,7 +29,11 @@ def value_at(document: Any, path: str) -> Any:
     for part in path.split("."):
         if isinstance(document, Mapping):
             document = document.get(part)
-        elif isinstance(document, Sequence) and not isinstance(document, str | bytes) and part.isdigit():
+        elif (
+            isinstance(document, Sequence)
+            and not isinstance(document, str | bytes)
+            and re.fullmatch(r"[0-9]{1,9}", part)
+        ):
             document = document[int(part)] if int(part) < len(document) else None
         else:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,7 +134,7 @@ def start_of(table: ListTable, parts: Parts) -> Started:
             first_particle=first,
             summary=parse_time(summary_value(parts.summary or {}, "Date/Time", "Start")),
             list_utc=first_utc,
-            ctx_is_utc=(version.isdigit() and int(version) >= 4) or syringe,
+            ctx_is_utc=(re.fullmatch(r"[0-9]{1,9}", version) is not None and int(version) >= 4) or syringe,
         )
     )
 

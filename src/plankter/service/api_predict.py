@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import io
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -47,7 +48,7 @@ async def read_body(request: Request, limit: int) -> bytes:
         Problem: longer than ``limit`` bytes, or empty.
     """
     said = request.headers.get("content-length", "")
-    if said.isdigit() and int(said) > limit:
+    if re.fullmatch(r"[0-9]{1,18}", said) and int(said) > limit:
         raise Problem(413, f"a request holds {limit:,} bytes at most", hint="use an upload and a job for more")
     parts, size = [], 0
     async for part in request.stream():

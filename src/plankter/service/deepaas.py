@@ -7,6 +7,7 @@ answers with the status it made, an image that cannot be used is told with its r
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -83,7 +84,7 @@ async def predict(request: Request, name: str) -> JSONResponse:
             422, "the field 'image' is missing: expected a file", errors={"image": ["Missing data for required field."]}
         )
     topk = fields.get("topk", "5")
-    if not topk.isdigit() or not 1 <= int(topk) <= 1000:
+    if not re.fullmatch(r"[0-9]{1,4}", topk) or not 1 <= int(topk) <= 1000:
         raise Problem(422, f"topk: expected a whole number from 1 to 1000, got {topk[:20]!r}")
     batcher = await asyncio.to_thread(service.batcher, name)
     found = await asyncio.wrap_future(batcher.submit(files["image"].data))
@@ -137,7 +138,7 @@ async def train(request: Request, name: str) -> JSONResponse:
         if fields.get(key):
             config[key] = fields[key]
     if fields.get("epochs"):
-        if not fields["epochs"].isdigit() or len(fields["epochs"]) > 4:
+        if not re.fullmatch(r"[0-9]{1,4}", fields["epochs"]):
             raise Problem(422, f"epochs: expected a whole number, got {fields['epochs'][:20]!r}")
         config["epochs"] = int(fields["epochs"])
     upload = await asyncio.to_thread(service.uploads.create, "train")

@@ -19,6 +19,7 @@ import binascii
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ def _asked(asked: dict[str, Any], name: str) -> Request:
     if unknown := sorted(set(asked) - set(ARGUMENTS)):
         raise SettingsError(f"no argument {unknown[0][:40]!r}; known: {', '.join(ARGUMENTS)}", path=name)
     topk = asked.get("topk", 5)
-    if isinstance(topk, bool) or not str(topk).isascii() or not str(topk).isdigit() or not 1 <= int(topk) <= 1_000:
+    if isinstance(topk, bool) or not re.fullmatch(r"[0-9]{1,4}", str(topk)) or not 1 <= int(topk) <= 1_000:
         raise SettingsError(f"topk: expected a whole number from 1 to 1000, got {str(topk)[:20]!r}", path=name)
     model, scores = asked.get("model"), asked.get("scores", False)
     if model is not None and (not isinstance(model, str) or any(sign in model for sign in "/\\\0") or model[:1] == "."):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -148,7 +149,7 @@ def _asked(form: dict[str, str]) -> dict[str, Any]:
         if not text:
             continue
         if name in WHOLE:
-            if not text.isdigit() or len(text) > 6:
+            if not re.fullmatch(r"[0-9]{1,6}", text):
                 raise SettingsError(f"{name}: expected a whole number, got {text!r}")
             found[name] = int(text)
         else:
@@ -275,7 +276,7 @@ async def transform_start(request: Request) -> Response:
     for name in ("copies", "balance"):
         text = form.get(name, "")
         if text and text != "0":
-            if not text.isdigit() or len(text) > 6:
+            if not re.fullmatch(r"[0-9]{1,6}", text):
                 raise SettingsError(f"{name}: expected a whole number, got {text!r}")
             arguments[name] = int(text)
     job = await asyncio.to_thread(submit, service, "transform", title_of(form, "Transformation"), arguments)

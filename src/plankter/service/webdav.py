@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import re
 import ssl
 import threading
 import xml.etree.ElementTree as ET
@@ -92,7 +93,7 @@ class WebDav:
                 yield name, None
             else:
                 text = (entry.findtext(".//{DAV:}getcontentlength") or "").strip()
-                yield name, int(text) if text.isascii() and text.isdigit() else 0
+                yield name, int(text) if re.fullmatch(r"[0-9]{1,18}", text) else 0
 
     def copy(self, name: str, out: IO[bytes], size: int) -> None:
         """Writes a file to ``out``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -79,7 +80,7 @@ def schema_version(connection: Connection) -> int:
     if not {"meta", "migration"} <= tables:
         raise StoreError("the database is not a plankter catalogue", hint="name another file")
     written = connection.exec_driver_sql("SELECT value FROM meta WHERE key = 'schema_version'").scalar()
-    version = int(str(written)) if str(written).isdigit() else 0
+    version = int(str(written)) if re.fullmatch(r"[0-9]{1,9}", str(written)) else 0
     if version > len(STEPS):
         raise NewerWorkspace(
             f"the catalogue has schema version {version}, this plankter knows {len(STEPS)}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -272,7 +273,7 @@ def _without_overlap(wanted: Document) -> Document:
     plain: Document = {}
     for name, value in wanted.items():
         parts = name.split(".")
-        cut = next((n for n, part in enumerate(parts) if part.isdigit()), len(parts))
+        cut = next((n for n, part in enumerate(parts) if re.fullmatch(r"[0-9]{1,9}", part)), len(parts))
         plain[".".join(parts[:cut])] = value
     return {
         name: value
