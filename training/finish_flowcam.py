@@ -19,7 +19,7 @@ import numpy as np
 from images import validation_names
 from other_instruments import judged as frozen
 
-from plankter.classify.calibrate import adjust_mix, fit_calibration, fit_thresholds
+from plankter.classify.calibrate import adjust_mix, fit_calibration, fit_thresholds, softened
 from plankter.classify.decide import Thresholds
 from plankter.classify.evaluate import evaluate_predictions
 from plankter.classify.head import load_head, softmax
@@ -143,11 +143,6 @@ def read_shares(mix: Path, column: str, class_ids: tuple[str, ...]) -> np.ndarra
     with mix.open(newline="", encoding="utf-8-sig") as file:
         table = {row["class"]: float(row[column]) for row in csv.DictReader(file)}
     return np.array([table.get(c, 0.0) for c in class_ids])
-
-
-def softened(shares: np.ndarray, power: float) -> np.ndarray:
-    """Shares between themselves (power 1) and equal ones (0)."""
-    return np.where(shares > 0, (shares / shares.sum()) ** power, 0.0)
 
 
 def judged(

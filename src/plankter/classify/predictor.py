@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plankter._errors import ModelError, SettingsError
-from plankter.classify.calibrate import adjust_mix, shares
+from plankter.classify.calibrate import adjust_mix, shares, softened
 from plankter.classify.decide import REASONS, Taxonomy, Thresholds, decide_many, taxonomy_of
 from plankter.classify.head import load_head
 from plankter.classify.models import MODEL_JSON, read_model_json, thresholds_of
@@ -148,8 +148,7 @@ def expected_mix(
             shares), "validated" (the workspace's validated labels, one image of each
             class added so that none is impossible), or the path of a CSV file with the columns class and share (or
             count). The last two may end in a power, as ``shares.csv^0.7``: between the shares as they are (1) and equal
-            ones (0), so that rare classes are found more often for a little of the accuracy over all images (logit
-            adjustment, Menon et al. 2021).
+            ones (0), see `softened`.
         class_ids: of the model.
         validated: class_id -> validated labels, for "validated".
 
@@ -161,7 +160,7 @@ def expected_mix(
         if told is None:
             hint = "a power goes with validated or a CSV file"
             raise SettingsError(f"class mix {setting!r}: those shares cannot be softened", hint=hint)
-        return np.where(told > 0, (told / told.sum()) ** float(power[1]), 0.0)
+        return softened(told, float(power[1]))
     if setting in (TRAINING, ESTIMATED):
         return None
     if setting == BALANCED:

@@ -77,17 +77,19 @@ def class_intervals(
     resamples within the classes (0..1 for a class without images)."""
     counts, called = np.bincount(true, minlength=classes), np.bincount(predicted, minlength=classes)
     right = np.bincount(true[true == predicted], minlength=classes)
-    draws = []
-    for rows in resamples(true):
+
+    def f1(rows: Ints) -> dict[str, float]:
         a, b = true[rows], predicted[rows]
         hits = np.bincount(a[a == b], minlength=classes)
-        draws.append(2 * hits / np.maximum(counts + np.bincount(b, minlength=classes), 1))
-    low, high = np.percentile(np.array(draws), [2.5, 97.5], axis=0)
+        found = 2 * hits / np.maximum(counts + np.bincount(b, minlength=classes), 1)
+        return {str(c): value for c, value in enumerate(found.tolist())}
+
+    around = bootstrap(true, f1)
     return [
         {
             "precision_interval": wilson(int(right[c]), int(called[c])),
             "recall_interval": wilson(int(right[c]), int(counts[c])),
-            "f1_interval": (float(low[c]), float(high[c])) if counts[c] else (0.0, 1.0),
+            "f1_interval": (around[str(c)].low, around[str(c)].high) if counts[c] else (0.0, 1.0),
         }
         for c in range(classes)
     ]
